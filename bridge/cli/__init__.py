@@ -1,9 +1,9 @@
 """The commands: `python -m bridge COMMAND`.
 
-`main` promises the exit codes (0 fine, 1 the answer is no, 2 wrong use, 130 Ctrl-C), that `--json` may stand anywhere
-on the line, and that a failure is sentences on stderr, never a traceback: even if stdout is closed, full or gone, and
-even if the failure is a bug in the bridge. Each command lives in a module of its own, which is imported only when that
-command runs.
+`main` guarantees the exit codes (0 success, 1 the answer is no, 2 wrong usage, 130 Ctrl-C), that `--json` may be
+anywhere on the line, and that a failure is sentences on stderr, never a traceback: even if stdout is closed, full or
+gone, and even if the failure is a bug in the bridge. Each command has a module of its own, which is imported only when
+the command runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         screen.refuse(["Stopped; nothing more was done."])
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - nobody is helped by a traceback, and it may quote what it must not
+    except Exception as error:  # noqa: BLE001 - a traceback helps nobody, and it may quote what it must not
         unwritten = unwritten_reason(error)
         screen.refuse_plainly(f"The answer cannot be written: {unwritten}." if unwritten else _our_own(error))
         return NO
@@ -47,7 +47,7 @@ def _run(words: list[str], screen: Screen) -> int:
     except click.ClickException as error:
         screen.refuse([error.format_message()], hint=_hint(error))
         return WRONG_USE
-    except UnicodeEncodeError as error:  # bytes of the terminal, on their way to the database
+    except UnicodeEncodeError as error:  # bytes from the terminal, on their way to the database
         if not any("\udc80" <= sign <= "\udcff" for sign in str(error.object)):
             raise
         screen.refuse(["Something on this line is not UTF-8, so nothing has that name."])
@@ -76,7 +76,7 @@ def _our_own(error: Exception) -> str:
 
 
 def _hint(error: click.ClickException) -> str:
-    """The hint after wrong use; a command called without arguments gets its whole help."""
+    """The hint after wrong usage; a command called without arguments gets its whole help."""
     context = getattr(error, "ctx", None)
     if context is None or isinstance(error, click.exceptions.NoArgsIsHelpError):
         return ""
@@ -84,7 +84,7 @@ def _hint(error: click.ClickException) -> str:
 
 
 def _without_json(words: list[str]) -> tuple[list[str], bool]:
-    """Take `--json` out of a line, wherever it stands before a `--`."""
+    """Remove `--json` from a line, anywhere before a `--`."""
     end = words.index("--") if "--" in words else len(words)
     before = [word for word in words[:end] if word != "--json"]
     return before + words[end:], len(before) < end

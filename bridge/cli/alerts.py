@@ -1,4 +1,4 @@
-"""`alerts`: what BRIDGE_ALERTS was told lately, what holds now, and whether its targets answer."""
+"""`alerts`: the latest messages to BRIDGE_ALERTS, the current problems, and whether the targets answer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""An event from a file: a bare body, or a whole request as it was captured. Pure but for the reading.
+"""An event from a file: a bare body, or a whole captured request. Pure except for reading the file.
 
 A file that begins with `POST /…` is a request: request line, headers, an empty line, the body. Anything else is a body;
-where a request is wanted (`exported`), it may be the JSON in which tools that catch webhooks export one.
+if a request is wanted (`exported`), it may be the JSON in which tools that catch webhooks export one.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 from bridge.errors import UsageError
 from bridge.model import Request
 
-LIMIT: Final = 1_048_576  # bytes of a body, as the web accepts them
-HEAD_LIMIT: Final = 65_536  # bytes in front of it, in a captured request
+LIMIT: Final = 1_048_576  # bytes of a body, the same as the web accepts
+HEAD_LIMIT: Final = 65_536  # bytes before the body in a captured request
 _BODY_NAMES: Final = ("body", "raw_body", "rawBody", "content", "payload")
 _REQUEST: Final = re.compile(rb"(POST|PUT|GET) (\S+) HTTP/1\.[01]\r?\n")
 
 
 def read_file(name: str) -> bytes:
-    """The bytes of a file, or of standard input for `-`; never more than can be a webhook, however long it goes on."""
+    """Read a file, or standard input for `-`; never more bytes than a webhook can have, however long the input."""
     try:
         if name == "-":
             content = _read(sys.stdin.buffer)
@@ -45,12 +45,12 @@ def _read(stream: BinaryIO) -> bytes:
 
 
 def is_request(content: bytes) -> bool:
-    """Whether this is a whole request, so that its signature can be looked at, too."""
+    """Whether this is a whole request, so that its signature can be checked, too."""
     return _REQUEST.match(content) is not None
 
 
 def exported(content: bytes) -> Request | None:
-    """The request in the JSON of a tool that caught it (headers, and the body as a string); None if it is none."""
+    """The request in a capturing tool's JSON (headers, and the body as a string); None if it is not one."""
     try:
         said = json.loads(content)
         body = _exported_body(said)
@@ -81,7 +81,7 @@ def _one(value: Any) -> str:
 
 
 def source_in(content: bytes) -> str | None:
-    """The source that a captured request was sent to."""
+    """The source that a captured request was sent to; None if it names none."""
     if not is_request(content):
         return None
     match = re.fullmatch(r".*/webhooks/([^/]+)/?", request(content, "").path)
@@ -89,7 +89,7 @@ def source_in(content: bytes) -> str | None:
 
 
 def request(content: bytes, source: str) -> Request:
-    """The request in a file; a bare body becomes a POST without headers."""
+    """Parse the request in a file; a bare body becomes a POST without headers."""
     match = _REQUEST.match(content)
     if match is None:
         path = f"/webhooks/{source}"
@@ -103,7 +103,7 @@ def request(content: bytes, source: str) -> Request:
 
 
 def _halves(rest: bytes) -> tuple[str, bytes]:
-    """Headers and body of what follows the request line."""
+    """Split what follows the request line into headers and body."""
     for gap in (b"\r\n\r\n", b"\n\n"):
         head, found, body = rest.partition(gap)
         if found:
@@ -119,6 +119,6 @@ def _header(line: str) -> tuple[str, str]:
 
 
 def _stated(body: bytes, headers: dict[str, str]) -> bytes:
-    """The body without the line end that an editor added to it."""
+    """The body without a line end that an editor added."""
     stated = headers.get("content-length", "")
     return body[: int(stated)] if stated.isdecimal() and body[int(stated) :].strip() == b"" else body

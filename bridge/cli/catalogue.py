@@ -1,8 +1,8 @@
-"""The list of commands, in the order of `--help`, and how a help page looks.
+"""The list of commands, in the order of `--help`, and the format of a help page.
 
-A command is named here with one sentence and loaded only when it runs, so that `--help` and a mistyped name answer at
-once. The eight everyday commands are for setting the bridge up, editing a rule, and finding out what became of a sale;
-those that run, repair or try things out come after them.
+A command is listed here with one sentence and loaded only when it runs, so that `--help` and a mistyped name answer
+at once. The eight everyday commands set the bridge up, edit a rule, and find out what became of a sale; those that run
+or repair the bridge, or try things out, follow.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ MORE: Final = {
     "sandbox": ("sandbox", "Run a stand-in for DataFast on this machine."),
     "demo": ("demo", "See the bridge at work on this machine in a minute."),
 }
-_ATTRIBUTES: Final = {"forget": "forget_person"}  # beside `links forget`
+_ATTRIBUTES: Final = {"forget": "forget_person"}  # `forget` exists in `links`, too
 _WIDEST: Final = 100
 _UNWRAPPED: Final = 10_000
 
 
 def help_width() -> dict[str, int]:
-    """Piped help is not wrapped, so that `… --help | grep` finds whole lines."""
+    """Settings by which piped help is not wrapped, so that `… --help | grep` finds whole lines."""
     return {"max_content_width": _WIDEST} if sys.stdout.isatty() else {"terminal_width": _UNWRAPPED}
 
 
@@ -70,7 +70,7 @@ class Command(click.Command):
 
 
 class Section(Command, click.Group):
-    """A command with sub-commands, one of which runs when none is named."""
+    """A command with subcommands, one of which runs if none is named."""
 
     command_class = Command
 
@@ -79,7 +79,7 @@ class Section(Command, click.Group):
         self.default = default
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """`goals --state held` is `goals list --state held`."""
+        """Run the default for `goals --state held`, as if it were `goals list --state held`."""
         if self.default is not None and (not args or (args[0].startswith("-") and args[0] not in ("--help", "-h"))):
             args = [self.default, *args]
         return super().parse_args(ctx, args)
@@ -95,12 +95,12 @@ def command(name: str | None = None, **settings: Any) -> Callable[[Callable[...,
 
 
 def write_examples(formatter: click.HelpFormatter, examples: Sequence[tuple[str, str]]) -> None:
-    """Write what to type, each with what it does below it."""
+    """Write each line to type, with what it does below it."""
     if not examples:
         return
     with formatter.section("Examples"):
         for line, meaning in examples:
-            # One that names it may begin with `cat … |`.
+            # An example that names the program may begin with `cat … |`.
             typed = line if "python -m bridge" in line else f"python -m bridge {line}"
             formatter.write(f"  {typed}\n")
             with formatter.indentation(), formatter.indentation():
@@ -108,7 +108,7 @@ def write_examples(formatter: click.HelpFormatter, examples: Sequence[tuple[str,
 
 
 def _json_option() -> click.Option:
-    """For the help page only: `main` takes `--json` off the line before click sees it."""
+    """For the help page only: `main` removes `--json` from the line before click sees it."""
     return click.Option(["--json"], is_flag=True, expose_value=False, help="Answer as JSON, for scripts.")
 
 
@@ -129,7 +129,7 @@ class Catalogue(click.Group):
         click.version_option(bridge.__version__, message=shown, help="Show the version.")(self)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does it, except that a reader that has gone (`| head`) is not a failure: click would exit with 1."""
+        """Like click's, except that a reader that is gone (`| head`) is not a failure: click would exit with 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -152,7 +152,7 @@ class Catalogue(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does it; the near misses come from the catalogue, because nothing is loaded yet."""
+        """Like click's, but suggestions come from the catalogue, because no command is loaded yet."""
         if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise click.exceptions.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx)
         return super().resolve_command(ctx, args)
@@ -164,7 +164,7 @@ class Catalogue(click.Group):
                 formatter.write_dl([(name, sentence) for name, (_module, sentence) in commands.items()])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Commands come first, because people look for them."""
+        """Write the commands first, because people look for them."""
         self.format_commands(ctx, formatter)
         write_examples(
             formatter,
@@ -178,7 +178,7 @@ class Catalogue(click.Group):
 
 
 def write_settings(formatter: click.HelpFormatter, *, advanced: bool) -> None:
-    """The table of settings as a part of a help page."""
+    """Write the table of settings as a section of a help page."""
     everyday = [setting for setting in TABLE if setting.group == "everyday"]
     rest = [setting for setting in TABLE if setting.group != "everyday"]
     with formatter.section("Settings (environment variables, or .env where you start it)"):

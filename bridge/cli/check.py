@@ -1,9 +1,9 @@
-"""`check`: are the settings right, are the mapping files right, do the tests inside them pass?
+"""`check`: are the settings and the mapping files right, and do the tests inside the files pass?
 
-It names every problem of all three at once, one per line and never wrapped, so that an editor can jump to it. It makes
-no request. Where a database can be read, it also names the paths that no stored event has; where none can, it says
-nothing of them. A missing secret is a warning: it may be set any minute, and the other sources work.
-A value that is evidently not a secret is a problem, although the bridge starts with it, too.
+It reports every problem of all three at once, one per line and never wrapped, so that an editor can jump to it. It
+makes no request. If a database can be read, it also reports the paths that no stored event has; otherwise it does not
+mention them. A missing secret is a warning: it may be set any minute, and the other sources work.
+A value that is evidently not a secret is a problem, although the bridge starts with it.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
     from bridge.workbench.checking import FileReport
 
-_ALIKE: Final = 0.85  # DATAFAST_KEY is meant as DATAFAST_API_KEY
-_PATIENCE_S: Final = 2.0  # for a database that may not answer: what it holds only adds warnings
+_ALIKE: Final = 0.85  # DATAFAST_KEY probably means DATAFAST_API_KEY
+_PATIENCE_S: Final = 2.0  # for a database that may not answer: its contents only add warnings
 
 
 @dataclass
 class CheckReport:
-    """What `check` found; `ok` when nothing is wrong."""
+    """The findings of `check`; `ok` if nothing is wrong."""
 
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    suspicions: list[str] = field(default_factory=list)  # those of the warnings that --strict counts as problems
-    alerts: str | None = None  # how many targets BRIDGE_ALERTS has, and of which services
+    suspicions: list[str] = field(default_factory=list)  # the warnings that --strict counts as problems
+    alerts: str | None = None  # how many targets BRIDGE_ALERTS has, and for which services
     files: list[FileReport] = field(default_factory=list)
 
     @property
@@ -93,7 +93,7 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
         names = [setting.name for setting in settings.TABLE]
         ours = [name for name in names if name.startswith(("BRIDGE_", "DATAFAST_"))]
         report.suspicions += checking.misspelt(set(given) - set(names), given, ours, _ALIKE)
-        if loaded.bridge_alerts:  # apprise is loaded only if there are any
+        if loaded.bridge_alerts:  # apprise is loaded only if there are targets
             report.alerts = targets.summary(loaded.bridge_alerts)
             report.faults += targets.unreadable(loaded.bridge_alerts)
         resources.demand_usable(loaded.database_url)
@@ -102,7 +102,7 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
 
 
 def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
-    """The folder as it is shown, and name -> text; None: it cannot be read, which the report names."""
+    """The folder as it is shown, and name -> text; None if it cannot be read, which is reported."""
     try:
         if file is None:
             return str(folder), rules.read_files(folder)
@@ -124,7 +124,7 @@ def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, tex
 
 
 def _unseen(rule_set: RuleSet) -> list[str]:
-    """The paths that no stored event has; nothing where the database cannot be read."""
+    """The paths that no stored event has; empty if the database cannot be read."""
     with resources.maybe_store(_PATIENCE_S) as (store, _):
         if store is None:
             return []
@@ -150,7 +150,7 @@ def _print(screen: Screen, report: CheckReport) -> None:
 
 
 def _verdict(report: CheckReport) -> str:
-    """The last line, which people read first: how much there is to do."""
+    """The last line, which people read first: how much there is to fix."""
     problems, warnings = count(len(report.faults), "problem"), count(len(report.warnings), "warning")
     if report.warnings:
         return f"{problems}, {warnings}." if report.faults else f"{warnings}."

@@ -1,8 +1,8 @@
 """`demo`: the whole bridge at work on this machine, with nothing to set up and nothing left behind.
 
-A stand-in for DataFast and the bridge itself run as processes on 127.0.0.1; signed events of five providers and of an
-application are posted to the bridge; the table shows what became of each. It needs no network and reads no setting of
-yours. The same seed and the same second give the same play.
+A stand-in for DataFast and the bridge itself run as processes on 127.0.0.1. Signed events of five providers and an
+application are posted to the bridge, and the table shows what became of each. The demo needs no network and reads no
+setting of yours. The same seed and the same second produce the same play.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ ARRIVE_S: Final = 20.0
 _LOOK_S: Final = 0.1
 _KNOWS_ANYBODY: Final = ("--visitor", "any", "--option", "rate_per_minute=0")
 _SOURCES: Final = ("stripe", "lemonsqueezy", "generic", "tally", "calcom", "clerk")
-GIVE_UP_S: Final = 3.0  # when nothing moves any more
+GIVE_UP_S: Final = 3.0  # when nothing changes any more
 READY_S: Final = 20.0
 _END_S: Final = 20.0
 _OURS: Final = ("BRIDGE_", "DATAFAST_", "STRIPE_", "LEMONSQUEEZY_")
 _OTHERS: Final = frozenset({"DATABASE_URL", "PORT", "WEB_CONCURRENCY"})
 FORGED: Final = "forged"
 REPEATED: Final = "repeated"
-HERO: Final = "charge.refunded"  # of a sale on another device: neither of the two names a visitor
+HERO: Final = "charge.refunded"  # of a sale on another device: neither the sale nor the refund names a visitor
 _MOVING: Final = frozenset({"pending", "leased", "sending", "unconfirmed"})
 _MANY: Final = 500
-# A dispute names its charge, a charge its payment intent, a session both the payment intent and the visitor.
+# A dispute names its charge, a charge its payment intent, and a session both the payment intent and the visitor.
 _EARLY: Final = ("charge.dispute.created", "charge.succeeded", "checkout.session.completed")
 
 
@@ -93,7 +93,7 @@ def demo(*, once: bool, port: int | None, sandbox_port: int | None) -> int:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the demo the same way; a second one while it tidies up changes nothing."""
+    """SIGTERM and Ctrl-C end the demo the same way; a second signal during cleanup changes nothing."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -131,7 +131,7 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sand
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where everything is: a folder of its own, two ports, secrets made for this one run."""
+    """The places of one run: a folder of its own, two ports, and newly made secrets."""
 
     folder: Path
     mappings: Path
@@ -154,7 +154,7 @@ class Stage:
         return f"sqlite:///{self.folder / 'bridge.db'}"
 
     def environ(self, base: Mapping[str, str]) -> dict[str, str]:
-        """The bridge's environment, with a raised rate limit: the stand-in has none."""
+        """The bridge's environment, with a raised rate limit, because the stand-in has none."""
         return _clean_environment(base) | {
             "DATABASE_URL": self.database,
             "BRIDGE_MAPPINGS": str(self.mappings),
@@ -176,7 +176,7 @@ def _secret() -> str:
 
 
 def _start(stack: ExitStack, stage: Stage, environ: Mapping[str, str]) -> tuple[DemoProcess, ...]:
-    """The stand-in first: the bridge is only shown once it can deliver."""
+    """Start the stand-in first, because the bridge is shown only once it can deliver."""
     fake = DemoProcess(
         "the stand-in for DataFast",
         ["sandbox", "--port", str(stage.sandbox_port), "--key", stage.key, *_KNOWS_ANYBODY],
@@ -193,7 +193,7 @@ def _start(stack: ExitStack, stage: Stage, environ: Mapping[str, str]) -> tuple[
 
 
 def _post(act: Act, stage: Stage) -> Sent:
-    """One webhook, signed by its provider's secret, or by another one."""
+    """Post one webhook, signed with its provider's secret or with another one."""
     known = dict(stage.secrets)
     if act.how == FORGED:
         known[act.step.source] = _secret()
@@ -201,7 +201,7 @@ def _post(act: Act, stage: Stage) -> Sent:
 
 
 def _await(parts: Sequence[DemoProcess], acts: Sequence[Act], stage: Stage) -> list[tuple[Any, Any]]:
-    """Until every expected goal is there; what is missing when the time is over."""
+    """Wait until every expected goal has arrived; return what is missing when the time is up."""
     until = time.monotonic() + ARRIVE_S
     wanted = expected(acts)
     moved = time.monotonic()
@@ -224,7 +224,7 @@ def _recorded(stage: Stage) -> list[dict[str, Any]]:
 
 
 def _stay(screen: Screen, stage: Stage, parts: Sequence[DemoProcess]) -> None:
-    """Wait until a person stops it."""
+    """Wait until somebody stops the demo."""
     me = f"{_short(sys.executable)} -m bridge"
     name = simulator.secret_name("stripe")
     screen.section("Look around:")
@@ -275,14 +275,14 @@ def checkout(steps: Iterable[Step]) -> Step:
 
 
 def expected(acts: Sequence[Act]) -> list[tuple[Step, Expected]]:
-    """Every goal that must arrive, once."""
+    """Every goal that must arrive, once each."""
     return [(act.step, goal) for act in acts if not act.how for goal in act.step.goals]
 
 
 def not_arrived(
     wanted: Sequence[tuple[Step, Expected]], recorded: Iterable[Mapping[str, Any]]
 ) -> list[tuple[Step, Expected]]:
-    """The expected goals that DataFast's stand-in did not record; each record answers for one of them."""
+    """The expected goals that DataFast's stand-in did not record; each record counts for one of them."""
     left = list(recorded)
     absent = []
     for step, goal in wanted:
@@ -304,7 +304,7 @@ def _is(record: Mapping[str, Any], goal: Expected) -> bool:
 
 
 def sentence(step: Step, goal: Expected) -> str:
-    """`refund of stripe charge.refunded evt_… for visitor …`."""
+    """The goal in words: `refund of stripe charge.refunded evt_… for visitor …`."""
     return f"{goal.name} of {step.source} {step.type} {step.id} for the visitor {goal.visitor}"
 
 
@@ -318,12 +318,12 @@ def _read(url: str) -> list[EventLine]:
 
 
 def _settled(seen: list[EventLine]) -> bool:
-    """Every event is routed, and no goal is on its way."""
+    """Whether every event is routed, and no goal is on its way."""
     return all(event.state != "received" and all(goal.state not in _MOVING for goal in event.goals) for event in seen)
 
 
 def _found_by(goal: GoalLine) -> str:
-    """The kind of key that led to a goal's visitor; empty: the event names it itself."""
+    """The kind of key that led to a goal's visitor; empty if the event itself names the visitor."""
     found = FoundVisitor.from_json(goal.provenance) if goal.provenance else None
     return "" if found is None or found.by == "own" else (found.kind or "").replace("_", " ")
 
@@ -339,7 +339,7 @@ _STATES: Final = {"dry": "test mode"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One posted event and what became of it. seen: as the bridge has it; recorded: its goals at the stand-in."""
+    """One posted event and what became of it. seen: by the bridge; recorded: its goals at the stand-in."""
 
     act: Act
     sent: Sent
@@ -382,9 +382,9 @@ class Row:
 def _rows(
     acts: Sequence[Act], sent: Sequence[Sent], seen: Sequence[EventLine], recorded: Sequence[Mapping[str, Any]]
 ) -> list[Row]:
-    """What was posted beside what came of it.
+    """The posted events, each with what became of it.
 
-    The bridge numbers events as they come, so that the n-th accepted one is the n-th that it has.
+    The bridge numbers events in the order of arrival, so the n-th accepted one is its event n.
     """
     stored, by_id = iter(seen), {record["event_id"]: record for record in recorded}
     result = []
@@ -406,7 +406,7 @@ def _goal_text(record: Mapping[str, Any]) -> str:
 
 
 def _table(screen: Screen, rows: Sequence[Row], wanted: int, absent: Sequence[str]) -> None:
-    """Each event, its verdict and the goal as the stand-in recorded it; then whether all is there."""
+    """Print each event, its verdict and the goal as the stand-in recorded it; then whether all have arrived."""
     shown = [row for row in rows if row.verdict != "unmatched"]
     screen.table(("source", "event", "verdict", "goal at DataFast", "visitor"), [row.cells() for row in shown])
     screen.say()
@@ -422,7 +422,7 @@ def _table(screen: Screen, rows: Sequence[Row], wanted: int, absent: Sequence[st
 
 
 def _hero(screen: Screen, rows: Sequence[Row], folder: Path, environ: Mapping[str, str]) -> None:
-    """The refund of a sale on another device: how its visitor was found, and the whole answer of `why`."""
+    """Print the refund of a sale on another device: how its visitor was found, and the whole answer of `why`."""
     row = next(row for row in rows if row.act.step.type == HERO)
     screen.section("Neither the sale at Stripe nor its refund names a visitor, yet both are attributed:")
     for goal in row.seen.goals if row.seen else ():
@@ -448,7 +448,7 @@ def _free_port() -> int:
 
 
 def _clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without any setting of a real bridge, with this package importable from any folder."""
+    """The environment without any setting of a real bridge, in which this package can be imported from any folder."""
     kept = {
         name: value
         for name, value in environ.items()
@@ -462,7 +462,7 @@ def _clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _mappings(folder: Path, sources: Iterable[str]) -> Path:
-    """A folder of mapping files in which each source extends the shipped file of its name."""
+    """Make a folder of mapping files in which each source extends the shipped file of its name."""
     if not (rules.SHIPPED / "stripe.yaml").is_file():
         raise BridgeError(f"the demo needs the shipped mapping files, but {rules.SHIPPED} has none: install it again")
     folder.mkdir()
@@ -474,7 +474,7 @@ def _mappings(folder: Path, sources: Iterable[str]) -> Path:
 class DemoProcess:
     """One process: `python -m bridge …` in a folder, with its output in a file there.
 
-    It has a session of its own, so that Ctrl-C reaches the demo alone, which then ends its processes in order.
+    It has a session of its own, so that Ctrl-C reaches only the demo, which then ends its processes in order.
     """
 
     def __init__(self, name: str, arguments: Sequence[str], *, folder: Path, environ: Mapping[str, str]) -> None:
@@ -485,7 +485,7 @@ class DemoProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it. Register `stop` before, so that an interruption leaves nothing behind."""
+        """Start the process. Register `stop` first, so that an interruption leaves nothing behind."""
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 self._command,
@@ -498,7 +498,7 @@ class DemoProcess:
             )
 
     def stop(self) -> None:
-        """Ask it to end, and make it end if it does not; whatever it started ends with it."""
+        """Ask the process to end, and kill it if it does not; every process that it started ends with it."""
         process = self._process
         if process is None:
             return
@@ -511,7 +511,7 @@ class DemoProcess:
         process.wait()
 
     def wait(self, url: str) -> None:
-        """Until it answers 200 there; BridgeError says in one sentence why it does not."""
+        """Wait until the URL answers 200; BridgeError says in one sentence why it does not."""
         until = time.monotonic() + READY_S
         while time.monotonic() < until:
             self.check()
@@ -522,7 +522,7 @@ class DemoProcess:
         raise BridgeError(f"{self.name} did not answer within {READY_S:.0f} s at {url}: {self._last_words()}")
 
     def check(self) -> None:
-        """BridgeError if it has ended."""
+        """Raise BridgeError if the process has ended."""
         if self._process is not None and self._process.poll() is not None:
             code = self._process.returncode
             raise BridgeError(f"{self.name} ended by itself (exit code {code}): {self._last_words()}")
@@ -533,7 +533,7 @@ class DemoProcess:
 
 
 def _plain(line: str) -> str:
-    """The message of a structured log line; any other line as it is."""
+    """The message of a structured log line; any other line unchanged."""
     with suppress(ValueError):
         entry = json.loads(line)
         if isinstance(entry, dict):
@@ -542,7 +542,7 @@ def _plain(line: str) -> str:
 
 
 def _get(url: str) -> requests.Response:
-    """One request to this machine, whatever proxy or .netrc the person has."""
+    """Make one request to this machine, whatever proxy or .netrc the user has."""
     with requests.Session() as session:
         session.trust_env = False
         return session.get(url, timeout=5, allow_redirects=False)

@@ -1,4 +1,4 @@
-"""`detect`: which signature scheme is this? It prints the lines for a mapping file, or the one setting that is wrong.
+"""`detect`: finds the signature scheme of a request. Prints it for a mapping file, or the one setting that is wrong.
 
 For a terminal only: its results are never part of an answer to a sender. It opens no database and makes no request.
 """
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
     from bridge.model import Place, Request, Source, VerifySpec
 
-_MANY: Final = 6  # providers of one scheme that are named
+_MANY: Final = 6  # at most this many providers of one scheme are named
 _TOO_OLD: Final = re.compile(r"the timestamp is ([0-9]+) s (old|in the future), at most ([0-9]+) s")
-_HIDDEN_FROM: Final = 8  # characters: a shorter one occurs in ordinary words, too
-_WIDE: Final = 10_000  # a line of a mapping file is not wrapped
+_HIDDEN_FROM: Final = 8  # characters: a shorter secret occurs in ordinary words, too
+_WIDE: Final = 10_000  # lines of a mapping file are not wrapped
 _DEFAULTS: Final = {"key": ("text",), "encoding": ("hex",), "signed": ("{body}",)}
 
 
@@ -42,9 +42,9 @@ _DEFAULTS: Final = {"key": ("text",), "encoding": ("hex",), "signed": ("{body}",
 class Detected:
     """The findings about a captured request.
 
-    verified: a source by which it verifies. spec: the scheme, as `verify:` says it. providers: whose scheme it is, the
-    likeliest first. fitting: the source's own scheme fits. change: the one setting of the source's scheme that is
-    wrong, and the scheme with it right.
+    verified: a source by which the request verifies. spec: the scheme, as in `verify:`. providers: those that use the
+    scheme, the likeliest first. fitting: whether the source's own scheme fits. change: the one wrong setting of the
+    source's scheme, and the scheme with it corrected.
     """
 
     verified: Source | None = None
@@ -106,9 +106,9 @@ def _request(file: str, content: bytes, url: str | None) -> Request:
 
 
 def find(request: Request, secrets: Sequence[str], source: Source | None) -> Detected:
-    """Compare with the source first, then with every provider, then with whatever `verify:` can say."""
+    """Compare with the source first, then with every provider, then with whatever `verify:` can express."""
     found = Detected()
-    bodies = dict.fromkeys([request.body, request.body.rstrip(b"\r\n")])  # an editor may have put a line end behind it
+    bodies = dict.fromkeys([request.body, request.body.rstrip(b"\r\n")])  # an editor may have added a line end
     for body, secret in product(bodies, secrets):
         sent = replace(request, body=body)
         found = _find(sent, secret, replace(source, secrets=(secret,)) if source else None)
@@ -131,7 +131,7 @@ def _find(sent: Request, secret: str, own: Source | None) -> Detected:
 
 
 def _providers(request: Request, secret: str) -> list[Source]:
-    """The presets that this request verifies by. First those that are known to send an event of its type."""
+    """The presets by which this request verifies, first those known to send events of its type."""
 
     def likelihood(source: Source) -> tuple[bool, bool, bool]:
         event_type = sources.read(source, request).envelope.type
@@ -155,12 +155,12 @@ def _known_types(provider: str) -> set[str]:
 
 @cache
 def _presets() -> tuple[tuple[Source, Source], ...]:
-    """A source of every provider that signs, and the same for any age: a token says nothing of whose it is."""
+    """A source for every provider that signs, with and without its age limit. A token does not identify a provider."""
     presets = sources.presets()
     signing = [name for name, preset in presets.items() if preset["verify"]["type"] not in ("token", "basic")]
     made = []
     for name in signing:
-        with suppress(MappingError):  # it cannot do with the secret alone
+        with suppress(MappingError):  # it needs more than a secret
             text = f"provider: {name}\nsecret: ${{SECRET}}\ngoals: []\n"
             made.append(loading.load({"any.yaml": text}, {"SECRET": "unused-" + name}, presets).sources["any"])
     return tuple((one, detection.timeless(one)) for one in made)
@@ -218,7 +218,7 @@ def _lines(screen: Screen, mapping: dict[str, Any]) -> None:
 
 
 def _advice(request: Request, secrets: Sequence[str]) -> list[str]:
-    """What to look at next; without a word on the secret itself."""
+    """What to check next; never says anything about the secret itself."""
     where = detection.signatures(request, secrets[0])
     if not where:
         seen = "Nothing in its headers or its query looks like a signature. Was the request captured with all headers?"
@@ -252,7 +252,7 @@ def _with(spec: VerifySpec, setting: str) -> dict[str, Any]:
 
 
 def _written(spec: VerifySpec) -> dict[str, Any]:
-    """A scheme as `verify:` says it, without what goes without saying."""
+    """A scheme as in `verify:`, without the defaults."""
     signature = spec.signature
     said: dict[str, Any] = {"type": spec.type, "key": _few(spec.key)}
     said["signature"] = {

@@ -1,8 +1,8 @@
 """`doctor`: does everything work, from the settings to a goal that DataFast shows?
 
-It renders the alarms and notes of `/status` (`bridge.alarms`), and adds probes of its own. Each finding is a level
-(`ok`, `warn`, `fail`), what it is about, and a sentence with what to do. Nothing is changed, except that `--visitor`
-sends the goal `bridge_test`. Requests to DataFast keep the rate limit that the worker keeps.
+It renders the alarms and notes of `/status` (`bridge.alarms`) and adds probes of its own. Each finding has a level
+(`ok`, `warn`, `fail`), a subject, and a sentence with what to do. Nothing is changed, except that `--visitor` sends the
+goal `bridge_test`. Requests to DataFast share the worker's rate limit.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.status import Snapshot
 
 GOAL: Final = "bridge_test"
-LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may need a moment to show a goal
+LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may take a moment to show a goal
 _RELEARN: Final = "`python -m bridge relearn` for the goals that wait"
 STRIPE: Final = "Stripe lookups"
 STRIPE_KEYS: Final = "https://dashboard.stripe.com/apikeys"
@@ -121,7 +121,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
 
 
 def _alerts(settings: Settings) -> Iterator[Finding]:
-    """Can apprise read every target of BRIDGE_ALERTS? Nothing is sent to them."""
+    """Check that apprise can read every target of BRIDGE_ALERTS. Nothing is sent to them."""
     if not settings.bridge_alerts:
         return
     wrong = targets.unreadable(settings.bridge_alerts)
@@ -163,7 +163,7 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
 
 
 def _improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Iterator[Finding]:
-    """What would find more visitors, by the stored events."""
+    """Settings or rules with which more visitors would be found, judged by the stored events."""
     found = people.improvements(store, rule_set, settings)
     for unread in found.fields:
         known = f" ({unread.known} of them name a user whose visitor is known)" if unread.known else ""
@@ -183,7 +183,7 @@ def _improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Iterat
 
 
 def _processes(found: Snapshot, rule_set: RuleSet | None) -> Iterator[Finding]:
-    """Which processes run, and whether they work with the mapping files as they are now."""
+    """Which processes run, and whether they use the current mapping files."""
     if (seen := found.worker_seen_at_ms) is not None:
         working = sum(beat.kind != "web" for beat in found.heartbeats)
         yield Finding(
@@ -198,9 +198,9 @@ def _processes(found: Snapshot, rule_set: RuleSet | None) -> Iterator[Finding]:
 def _judged(
     found: Snapshot, settings: Settings, rule_set: RuleSet | None, destinations: Mapping[str, Destination]
 ) -> Iterator[Finding]:
-    """The alarms and notes of `/status`, each with its detail; and how many goals have a visitor where all is well.
+    """The alarms and notes of `/status`, each with its detail; for each healthy source, how many goals have a visitor.
 
-    Where no process runs at all, nobody asks `/status`, so that the missing worker is only a warning.
+    If no process runs at all, nobody queries `/status`, so the missing worker is only a warning.
     """
     sources, share = rule_set.sources if rule_set else {}, settings.bridge_attribution_alarm
     for level, judged in (
@@ -221,7 +221,7 @@ def _judged(
 
 
 def of_stripe(settings: Settings, store: Store | None, url: str | None = None) -> Iterator[Finding]:
-    """May the Stripe key read what lookups need, and is asking paused? Nothing without STRIPE_API_KEY.
+    """Check what lookups need: may the Stripe key read it, and are they paused? Nothing without STRIPE_API_KEY.
 
     url: Stripe's API, or a stand-in for it.
     """
@@ -249,7 +249,7 @@ def of_stripe(settings: Settings, store: Store | None, url: str | None = None) -
 
 
 def _no_more(answer: StripeAnswer) -> Finding | None:
-    """Why nothing more can be said."""
+    """Why no further finding is possible; None if there may be more."""
     if answer.kind == "key":
         return Finding("fail", STRIPE, answer.message)
     if answer.kind in ("unreachable", "rate", "refused"):
@@ -258,14 +258,14 @@ def _no_more(answer: StripeAnswer) -> Finding | None:
 
 
 def _short_pauses(store: Store | None, key: str) -> Iterator[Finding]:
-    """The short pauses; a lasting one is an alarm."""
+    """Report short pauses; a lasting one is an alarm."""
     if store is None:
         return
     try:
         with store.read() as conn:
             now_ms, paused = clock.read_ms(conn), lookups.paused(conn, fingerprint(key))
             alarmed = {pause.what for pause in lookups.lasting_pauses(conn, fingerprint(key))}
-    except StoreError:  # the finding about the database says so already
+    except StoreError:  # the finding about the database reports this already
         return
     for pause in paused.values():
         if pause.what not in alarmed:
@@ -291,7 +291,7 @@ def _datafast(
 
 
 class _Turn:
-    """Waits for a slot of the token's rate limit, so that a person who asks makes no request beyond it."""
+    """Waits for a slot of the token's rate limit, so that a diagnosis never exceeds it."""
 
     def __init__(self, store: Store | None, settings: Settings) -> None:
         self._store, self._rate = store, settings.bridge_rate_per_minute

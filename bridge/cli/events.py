@@ -1,6 +1,6 @@
-"""`events`: the received webhooks. List them, show one, route some again.
+"""`events`: the received webhooks. Lists them, shows one, routes some again.
 
-Reading needs no mapping files; the worker does the routing, with the rules that are in force then.
+Reading needs no mapping files; the worker does the routing, with the rules in force at that time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.queries import EventDetail, EventLine
     from bridge.workbench.replay import ForetoldEvent
 
-_SHOWN: Final = 50  # events whose replay is foretold
+_SHOWN: Final = 50  # events in the preview of a replay
 
 
 @click.group(
@@ -125,7 +125,7 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
     if detail.event.body is None:
         raise BridgeError(f"The body of {detail.line.label} is gone: {describe.gone(detail.line)}.")
     body = _without_token(detail.event.body, printing.source_of(detail.event.source, detail.event.provider))
-    if sys.stdout.isatty():  # a file or a pipe gets every byte, but a terminal would obey what the body holds
+    if sys.stdout.isatty():  # a file or a pipe gets every byte, but a terminal would interpret control characters
         screen.out.write(clean_lines(body.decode("utf-8", "backslashreplace")) + "\n")
         return
     sys.stdout.flush()
@@ -134,7 +134,7 @@ def _write_body(screen: Screen, detail: EventDetail) -> None:
 
 
 def _without_token(body: bytes, source: Source | None) -> bytes:
-    """The body as it came, but for the token of its sender: nothing is signed where there is one."""
+    """The body as it arrived, but without the sender's token: a sender with a token signs nothing."""
     return body if source is None else sources.without(body, sources.sender_tokens(source, body))
 
 
@@ -197,7 +197,7 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
 def _each(
     store: Store, what: str, lines: Sequence[EventLine], act: Callable[[Connection, int], bool], became: str
 ) -> tuple[list[str], list[str]]:
-    """Do it to each, and list it as a change. The labels of the events with which it was done, and of the others."""
+    """Apply the action to each event and record it as a change. Returns labels: events done, and the others."""
     labels = [(line.id, line.label) for line in lines]
     done = changes.each(store, what, labels, act, lambda was: f"is {became}" if was else None, f"are {became}")
     told = list(zip(labels, done, strict=True))
@@ -207,7 +207,7 @@ def _each(
 def _selected(
     conn: Connection, names: Sequence[str], since: int | None, until: parameters.Point | None, **filters: Any
 ) -> list[EventLine]:
-    """The events to be routed again, in the order in which they came."""
+    """The events to route again, in the order of arrival."""
     if names:
         return [one(conn, name).line for name in reversed(names)]
     until_ms = resources.until_ms(conn, until)
@@ -216,7 +216,7 @@ def _selected(
 
 
 def _demand_known(conn: Connection, source: str | None, event_type: str | None) -> None:
-    """BridgeError for a source or type of which no event is stored: most likely a typing error."""
+    """BridgeError for a source or type without any stored event: most likely a typing error."""
     if source and not queries.list_events(conn, queries.EventFilter(source=source, limit=1)):
         raise BridgeError(
             f"There is no event from the source {source!r}. `python -m bridge sources` lists the sources."
@@ -226,7 +226,7 @@ def _demand_known(conn: Connection, source: str | None, event_type: str | None) 
 
 
 def _confirm(lines: Sequence[EventLine], *, yes: bool, named: bool) -> None:
-    """Ask before much is done, or where a goal was delivered."""
+    """Ask before routing events that were not named, or any whose goal was delivered."""
     sent = sum(goal.state == "delivered" for line in lines for goal in line.goals)
     if not lines or (named and not sent):
         return

@@ -1,7 +1,7 @@
-"""`explain`: what would this event do, and why? It asks the rules as the router does, and changes nothing.
+"""`explain`: what would this event do, and why? It evaluates the rules like the router, and changes nothing.
 
-It uses no network and no database: what another event taught about the visitor is not known here, so a goal without a
-visitor of its own is shown as waiting for one. `why` is about events that really arrived.
+It uses no network and no database: links learned from other events are not known here, so a goal without a visitor of
+its own is shown as waiting for one. `why` is about events that really arrived.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
 
 
 def _as_sent(source: Source, content: bytes) -> bytes:
-    """A bare body; JSON for a source that sends forms becomes the form that its sender makes of it."""
+    """A bare body; for a source that sends forms, JSON becomes the form that its sender makes of it."""
     if source.body is BodyForm.JSON:
         return content
     try:
@@ -72,7 +72,7 @@ def _as_sent(source: Source, content: bytes) -> bytes:
 
 
 def print_explanation(screen: Screen, explained: Explained) -> None:
-    """The answer first, then the reasons."""
+    """Print the answer first, then the reasons."""
     screen.heading(summary(explained))
     screen.say()
     screen.facts(event_read(explained))

@@ -1,6 +1,6 @@
-"""`goals`: what is to be sent, was sent, or could not be sent. List goals, show one, send some again, cancel some.
+"""`goals`: what will be sent, was sent, or could not be sent. Lists goals, shows one, sends some again, cancels some.
 
-Sending again is safe: a goal that was not delivered stays the same goal. For a delivered one the command asks first,
+Sending again is safe: a goal that was not delivered stays the same goal. For a delivered one, the command asks first
 and sends a new generation with a key of its own, once, however often the command runs.
 """
 
@@ -130,7 +130,7 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
 def _chosen(
     conn: Connection, ids: Sequence[int], state: str | None, since: int | None
 ) -> tuple[Sequence[int], frozenset[int]]:
-    """The ids of the goals that were selected, and of those among them that were delivered."""
+    """The ids of the selected goals, and of those among them that were delivered."""
     if bool(ids) == bool(state):
         raise UsageError("Name goals (goals retry goal_7), or select them with --state.")
     if ids:
@@ -216,7 +216,7 @@ def _each(
 ) -> int:
     """Apply the action to each, record the change, and print each result. Exit code 1 if one was left unchanged.
 
-    fine: the outcomes by which something was done. also_fine: nothing was done, and need not be.
+    fine: outcomes that changed something. also_fine: outcomes where nothing had to be changed.
     """
     labels = [(one, f"goal_{one}") for one in ids]
     done = changes.each(store, what, labels, act, lambda found: found[1] if found[0] in fine else None, became)

@@ -1,7 +1,7 @@
-"""`init`: a folder that deploys, with a layer for each tool that sends webhooks.
+"""`init`: a folder that is ready to deploy, with a layer for each tool that sends webhooks.
 
-Everything in it is derived: layers from the shipped files, what to click from the presets, the hand-over from the
-recipes. Nothing but the command itself touches a disk, but for the files of the package.
+Its contents are all derived: layers from the shipped files, what to click from the presets, the hand-over from the
+recipes. Only the command itself touches a disk, except to read the files of the package.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def init(folder: Path, tools: Sequence[str]) -> None:
 
 
 def _chosen(given: Sequence[str], known: Collection[str]) -> list[str]:
-    """The tools by the names of their shipped files, each once; UsageError for others."""
+    """The tools by the names of their shipped files, each once; UsageError for unknown ones."""
     asked = [each.strip() for each in ",".join(given).split(",") if each.strip()]
     there = f"There are {', '.join(sorted(known))}."
     if not asked:
@@ -91,7 +91,7 @@ def _demand_empty(folder: Path) -> None:
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """All files, or none: BridgeError says why."""
+    """Write all files or none; BridgeError says why."""
     written: list[Path] = []
     try:
         for name, data in files.items():
@@ -107,7 +107,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _print(screen: Screen, folder: Path, meanings: Mapping[str, str]) -> None:
-    """What was written, and what to type next."""
+    """Print what was written, and what to type next."""
     screen.heading(f"Wrote {folder}:")
     wide = max(map(len, meanings))
     for name, meaning in meanings.items():
@@ -122,7 +122,7 @@ def _print(screen: Screen, folder: Path, meanings: Mapping[str, str]) -> None:
 
 
 def files_for(tools: Sequence[str]) -> dict[str, bytes]:
-    """Path below the folder -> content."""
+    """The contents of the folder: path below it -> content."""
     layers = {f"{tool}.yaml": drafts.layer(tool) for tool in tools}
     rule_set = rules.load(layers, {}, sources.presets())
     setups = [setup(rule_set, tool, PLACEHOLDER) for tool in tools]
@@ -147,7 +147,7 @@ def files_for(tools: Sequence[str]) -> dict[str, bytes]:
 
 
 def _meanings(written: Iterable[str]) -> dict[str, str]:
-    """What each of these files is for, in a few words."""
+    """The purpose of each of these files, in a few words."""
     said = {**_MEANINGS, wheel_name(): "the bridge itself"}
     return {name: said[name.partition("/")[0]] for name in written}
 
@@ -175,7 +175,7 @@ _REQUIREMENTS: Final = """\
 
 
 def _env_example(setups: Iterable[Setup]) -> str:
-    """Every everyday setting and every secret, each with what it means; what is not needed is commented out."""
+    """Every common setting and every secret, each with its meaning; those not needed are commented out."""
     lines = ["# Copy this file to .env and fill it in. On a host, set the same variables in its settings instead."]
     lines += _setting(_NEEDED[0])
     for one in setups:
@@ -200,13 +200,13 @@ def _setting(name: str) -> list[str]:
 
 
 def _snippet(tools: Sequence[str]) -> str:
-    """The inline script for those tools whose links and embeds it knows; empty if there is none."""
+    """The inline script for those tools whose links and embeds it supports; empty if there are none."""
     known = [tool for tool in tools if tool in snippet.TOOLS]
     return snippet.inline(known) if known else ""
 
 
 def _hand_over(tool: str, *, by_snippet: bool) -> str:
-    """The part of the tool's recipe about handing over, or what its shipped file says at its top."""
+    """The hand-over section of the tool's recipe, or the top of its shipped file."""
     found = hand_over(tool)
     if found is not None:
         text = _IN_A_PAGE.sub(_BY_SNIPPET, found) if by_snippet else found
@@ -274,14 +274,14 @@ def _sections(setups: Sequence[Setup], *, has_snippet: bool) -> Iterator[str]:
 
 
 # -------------------------------------------------------------------------------------------------------- the wheel
-# No package index has the bridge, so the folder brings it along: the package's own files, and a demand for exactly the
-# versions that this release pins. The same files make the same bytes. It needs no build tool, so that it can also be
-# made from an installed wheel.
+# No package index has the bridge, so the folder includes it: the package's own files, and a requirement for exactly
+# the versions that this release pins. The same files make the same bytes. No build tool is needed, so the wheel can
+# also be made from an installed wheel.
 
 _PACKAGE: Final = Path(bridge.__file__).parent
 _PINNED: Final = re.compile(r"^([A-Za-z0-9._-]+(?:\[[a-z,]+\])?==[^\s\\]+)", re.MULTILINE)
 _TAGS: Final = "py3-none-any"
-_LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file knows
+_LONG_AGO: Final = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 _WHEEL_METADATA: Final = """\
 Metadata-Version: 2.1
 Name: datafast-bridge
@@ -295,12 +295,12 @@ _ENTRY_POINTS: Final = "[console_scripts]\ndatafast-bridge = bridge.cli:main\n"
 
 
 def wheel_name() -> str:
-    """The file's name, which says the version."""
+    """The file's name, which includes the version."""
     return f"datafast_bridge-{bridge.__version__}-{_TAGS}.whl"
 
 
 def wheel(requirements: str) -> bytes:
-    """The wheel. requirements: the pinned packages that it asks for, as pip writes them."""
+    """The wheel. requirements: the pinned packages that it requires, in pip's format."""
     about = f"datafast_bridge-{bridge.__version__}.dist-info"
     requires = "".join(f"Requires-Dist: {pinned}\n" for pinned in _PINNED.findall(requirements))
     contents = dict(_package_files()) | {
@@ -319,7 +319,7 @@ def wheel(requirements: str) -> bytes:
 
 
 def _package_files() -> Iterator[tuple[str, bytes]]:
-    """The files of the package, in one order; in a clone, some of its folders are links."""
+    """The files of the package, in a fixed order; in a clone, some of its folders are links."""
     for folder, folders, names in os.walk(_PACKAGE, followlinks=True):
         folders[:] = sorted(each for each in folders if each != "__pycache__" and not each.startswith("."))
         for each in sorted(names):
@@ -329,7 +329,7 @@ def _package_files() -> Iterator[tuple[str, bytes]]:
 
 
 def _record(contents: Mapping[str, bytes], own: str) -> str:
-    """The list of files that pip compares with what it unpacks."""
+    """The list of files with which pip compares what it unpacks."""
     lines = [f"{path},sha256={_digest(data)},{len(data)}" for path, data in contents.items()]
     return "\n".join([*lines, f"{own},,", ""])
 

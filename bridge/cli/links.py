@@ -1,7 +1,7 @@
-"""`links`, `relearn` and `forget`: what leads from a key (`cus_…`, `sub_…`) to a visitor.
+"""`links`, `relearn` and `forget`: how keys (`cus_…`, `sub_…`) lead to visitors.
 
-The bridge learns links by itself, from every event. With these commands a person shows links, adds one, removes one,
-has them learned again from the stored events after an upgrade, or removes everything that is stored about a person.
+The bridge learns links from every event. With these commands, a person shows links, adds or removes one, has them
+learned again from the stored events after an upgrade, or removes everything that is stored about a person.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     settings = resources.settings()
     owner = resources.source(resources.load_rules(), source)
     users = settings.bridge_match_user == "on"
-    kind = kind.replace(" ", "_")  # as `links show` writes it
+    kind = kind.replace(" ", "_")  # `links show` writes spaces
     try:
         found, known = identity.bound(owner, kind, key, visitor, settings.bridge_visitor_id, users=users)
     except identity.BadBinding as error:
@@ -140,7 +140,7 @@ def forget(key: str, yes: bool) -> None:
 
 
 def _the_key(conn: Connection, text: str) -> Key:
-    """The only key of this name; that of a person goes before a customer's, because it is shared, and the live one."""
+    """The key of this name: a person's key first, because it is shared, the live one; UsageError if several remain."""
     named = why.keys_named(conn, text)
     if not named:
         raise BridgeError(f"No event has named {text!r}.")

@@ -1,6 +1,6 @@
-"""How command-line parameters are read (durations, times, names of events and goals), and the question to confirm.
+"""How command-line parameters are parsed (durations, times, names of events and goals), and the confirmation question.
 
-Without a terminal nobody could answer, so a question becomes a refusal that names `--yes`.
+Without a terminal nobody could answer, so the question becomes a refusal that names `--yes`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bridge.text import clean
 
 
 def duration(value: str) -> int:
-    """`30min`, `6h`, `7d`, in milliseconds."""
+    """Parse `30min`, `6h`, `7d` into milliseconds."""
     try:
         return duration_ms(value)
     except ValueError as error:
@@ -28,7 +28,7 @@ def duration(value: str) -> int:
 
 
 def moment(value: str) -> int:
-    """`2026-05-03T14:00:00Z`, in milliseconds; UTC unless it says otherwise."""
+    """Parse `2026-05-03T14:00:00Z` into milliseconds since 1970; UTC unless it says otherwise."""
     try:
         return _moment_ms(value)
     except ValueError:
@@ -51,7 +51,7 @@ class Point(NamedTuple):
 
 
 def _point(value: str) -> Point:
-    """`6h` ago, or `2026-05-03T14:00:00Z`."""
+    """Parse `6h` (ago) or `2026-05-03T14:00:00Z`."""
     with suppress(ValueError):
         return Point(duration_ms(value), is_ago=True)
     with suppress(ValueError):
@@ -60,7 +60,7 @@ def _point(value: str) -> Point:
 
 
 def event(value: str, prefix: str = "ev_") -> int:
-    """`ev_12` or `12`."""
+    """Parse `ev_12` or `12`."""
     number = value.removeprefix(prefix)
     if not (number.isascii() and number.isdecimal() and len(number) < 19):
         raise click.BadParameter(f"{value!r} is not like {prefix}12")
@@ -68,11 +68,11 @@ def event(value: str, prefix: str = "ev_") -> int:
 
 
 def goal(value: str) -> int:
-    """`goal_7` or `7`."""
+    """Parse `goal_7` or `7`."""
     return event(value, "goal_")
 
 
-# Options that several commands have.
+# Options shared by several commands.
 MAPPINGS: Final = click.option(
     "--mappings",
     metavar="FOLDER",
@@ -86,7 +86,7 @@ UNTIL: Final = click.option(
 
 
 def last(default: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`--since`, of a command that always looks at some span of time."""
+    """The option `--since` of commands that always cover some span of time."""
     shown = f"{what} of the last 6h, 7d, 30d …"
     return click.option("--since", type=duration, metavar="DURATION", default=default, show_default=True, help=shown)
 
@@ -100,7 +100,7 @@ YES: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Go on only after a yes; UsageError where nobody can be asked."""
+    """Go on only after a yes; UsageError if nobody can be asked."""
     if yes:
         return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):

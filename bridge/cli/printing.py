@@ -1,9 +1,8 @@
 """Output shared by several commands: an event with its reasons, a goal with its attempts, a trace, keys and visitors.
 
-The sentences come from `bridge.workbench`; here they get their places on the screen, and what an answer must not show
-is hidden: the tokens in the bodies of events, and the secrets of their sources. A source's mapping file says where its
-sender writes its token; where the file is missing or wrong, the provider's preset says so, so that events can still be
-shown.
+The sentences come from `bridge.workbench`; this module arranges them on the screen, and hides what no answer may show:
+the tokens in the bodies of events, and the secrets of their sources. A source's mapping file says where its sender
+writes its token; if the file is missing or wrong, the provider's preset says so, so that events can still be shown.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 def print_page(
     screen: Screen, heads: Sequence[str], lines: Sequence[Any], row: Callable[[Any], Any], *, limit: int, none: str
 ) -> None:
-    """The newest events or goals, a row each, and how to see older ones."""
+    """Print the newest events or goals, one row each, and how to see older ones."""
     screen.write_json(describe.as_json(lines))
     screen.table(heads, [row(line) for line in lines], none=none)
     if len(lines) == limit:
@@ -43,7 +42,7 @@ def print_page(
 
 
 def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail], moment: Moment) -> None:
-    """An event: when it arrived, what became of it, every rule, every candidate, its goals with their attempts."""
+    """Print an event: when it arrived, what became of it, all rules and candidates, its goals with their attempts."""
     screen.heading(describe.event_title(detail))
     screen.facts(describe.event_facts(detail, moment))
     print_elements(screen, (detail.trace or {}).get("elements", ()))
@@ -62,13 +61,13 @@ def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail]
 
 
 def print_goal(screen: Screen, goal: GoalLine, moment: Moment) -> None:
-    """A goal: its visitor and how that is known, its state, what happens next."""
+    """Print a goal: its visitor and how that is known, its state, what happens next."""
     screen.heading(f"{goal.label}  {goal.called}")
     screen.facts(describe.goal_facts(goal, moment))
 
 
 def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> None:
-    """A goal with its event and its attempts."""
+    """Print a goal with its event and its attempts."""
     print_goal(screen, detail.goal, moment)
     screen.facts(describe.origin_facts(detail), width=15)
     screen.facts(describe.obstacles(detail, moment), width=15)
@@ -86,7 +85,7 @@ def _print_tries(screen: Screen, detail: GoalDetail) -> None:
 
 
 def print_elements(screen: Screen, elements: Sequence[Mapping[str, Any]]) -> None:
-    """Everything about each event of a delivery; most deliveries have one."""
+    """Print everything about each event of a delivery; most deliveries have one."""
     for number, element in enumerate(elements, 1):
         screen.say()
         if len(elements) > 1:
@@ -98,7 +97,7 @@ def print_elements(screen: Screen, elements: Sequence[Mapping[str, Any]]) -> Non
 
 
 def _print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
-    """The values that might be the visitor, each with its verdict."""
+    """Print the values that might be the visitor, each with its verdict."""
     found: Sequence[Mapping[str, Any]] = element.get("candidates", ())
     screen.heading("Visitor in the event")
     if not found:
@@ -107,14 +106,14 @@ def _print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
 
 
 def _print_keys(screen: Screen, element: Mapping[str, Any]) -> None:
-    """What may lead to a visitor whom another event names."""
+    """Print the keys that may lead to a visitor named by another event."""
     keys: Sequence[str] = element.get("keys", ())
     screen.heading("Keys that may lead to a visitor")
     screen.say(", ".join(keys) if keys else "none", indent=2)
 
 
 def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
-    """Every rule for this type of event with its first failing condition; the others are counted."""
+    """Print every rule for this event type with its first failing condition; the others are only counted."""
     screen.heading("Rules")
     if near := trace.nearest(element):
         screen.say(f"Nearest to a goal: {near}", indent=2)
@@ -129,7 +128,7 @@ def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
 
 
 def print_thread(screen: Screen, thread: Thread) -> None:
-    """The keys that belong together, and the visitors to which they lead."""
+    """Print the keys that belong together, and the visitors to which they lead."""
     screen.heading("Keys")
     screen.facts([(in_words(key.kind), why.key_sentence(key)) for key in thread.keys])
     screen.section("Visitors")
@@ -147,7 +146,7 @@ def print_thread(screen: Screen, thread: Thread) -> None:
 
 
 def hide_of(screen: Screen, details: Iterable[EventDetail], known: Mapping[str, Source] | None = None) -> None:
-    """Hide the secrets in these events, whatever part of them is shown. known: sources that were read already."""
+    """Hide the secrets in these events, whatever part of them is shown. known: sources that were already read."""
     for detail in details:
         event = detail.event
         source = (known or {}).get(event.source) or source_of(event.source, event.provider)
@@ -157,14 +156,14 @@ def hide_of(screen: Screen, details: Iterable[EventDetail], known: Mapping[str, 
 def hide_goals(
     screen: Screen, conn: Connection, goals: Iterable[GoalLine | Example], known: Mapping[str, Source] | None = None
 ) -> None:
-    """Hide what is secret in the events that made these goals, or would have. known: as for `hide_of`."""
+    """Hide the secrets in the events that made these goals, or would have. known: as for `hide_of`."""
     shown = (queries.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))
     hide_of(screen, (detail for detail in shown if detail is not None), known)
 
 
 @lru_cache(maxsize=64)
 def source_of(name: str, provider: str) -> Source | None:
-    """The source as its file has it now, else as its provider's preset has it; None if neither can be read."""
+    """The source from its current file, else from its provider's preset; None if neither can be read."""
     given, presets = resources.environ(), sources.presets()
     for file in (f"{name}.yaml", f"{name}.yml"):
         with suppress(OSError, FaultsError):

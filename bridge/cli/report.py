@@ -1,8 +1,8 @@
-"""`report`, `coverage` and `backtest`: what came of the last days, and what would have come of them.
+"""`report`, `coverage` and `backtest`: what came of the last days, and what other rules would have made of them.
 
-The first has the goals, what they are worth, and what waits or was not delivered; the second the event types that no
-rule uses, the rules that made no goal, and the paths that no event has; the third what other rules would have made of
-the stored events. They read the database, and change nothing.
+The first shows the goals, their value, and what waits or was not delivered; the second the event types that no rule
+uses, the rules that made no goal, and the paths that no event has; the third what other rules would have made of the
+stored events. They read the database and change nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bridge.workbench.report import Money, Report, RuleReport
     from bridge.workbench.unseen import UnseenPath
 
-_HEADS: Final = {"email": "E-MAIL", "by-hand": "BY HAND"}  # of a column, where the way is called otherwise
+_HEADS: Final = {"email": "E-MAIL", "by-hand": "BY HAND"}  # column heads that differ from the way's name
 
 
 @command(
@@ -62,7 +62,7 @@ def report(since: int) -> None:
 
 
 def as_json(found: Report) -> dict[str, Any]:
-    """Amounts are strings, as exact as the goals have them."""
+    """The report as JSON. Amounts are strings, as exact as in the goals."""
     return {
         "since_ms": found.since_ms,
         "until_ms": found.until_ms,
@@ -137,7 +137,7 @@ def _print(screen: Screen, found: Report, since: int) -> None:
 
 
 def _print_visitors(screen: Screen, found: Report) -> None:
-    """Through what each source's goals found their visitors, and how its last sales fared."""
+    """Print how each source's goals found their visitors, and how its latest sales fared."""
     ways = [way for way in WAYS if any(through[way] for through in found.through.values())]
     if ways:
         screen.section("Visitors, and what they were found through")
@@ -215,7 +215,7 @@ def coverage(since: int, mappings: Path | None) -> None:
 
 
 def _coverage_json(found: Coverage) -> dict[str, Any]:
-    """Every type that came and every rule; those that no rule uses, and those that made no goal, once more."""
+    """Every event type and every rule; the types that no rule uses and the rules that made no goal are listed again."""
     return {
         "events": found.events,
         "unused_types": [asdict(one) for one in found.unused],
@@ -242,7 +242,7 @@ def _print_coverage(screen: Screen, found: Coverage, since: int) -> None:
 
 
 def _print_unseen(screen: Screen, paths: Sequence[UnseenPath]) -> None:
-    """The paths that none of the newest events has, a line each, as `check` prints them."""
+    """Print the paths that none of the newest events has, one per line, like `check`."""
     if paths:
         screen.section("Paths that no event has")
     for path in paths:
@@ -254,7 +254,7 @@ def _print_unseen(screen: Screen, paths: Sequence[UnseenPath]) -> None:
 
 @dataclass(frozen=True)
 class _Sets:
-    """The two sets that are compared, and what people call them."""
+    """The two sets to compare, and their names for people."""
 
     present: RuleSet
     other: RuleSet
@@ -319,7 +319,7 @@ def _sets(store: Store, folder: Path | None, shipped: str | None) -> _Sets:
 
 
 def _of_path(own: Path, path: Path) -> RuleSet:
-    """The rules of a folder; those of one file together with the other files of one's own."""
+    """The rules of a folder; for one file, its rules together with those of your other files."""
     if path.is_dir() or not path.exists():
         return resources.load_rules(path)
     return resources.compile_rules({**rules.read_files(own), path.name: rules.read_file(path)}, str(path.parent))
@@ -335,7 +335,7 @@ def _of_release(own: Path, version: str) -> RuleSet:
 
 
 def _in_force(store: Store) -> RuleSet:
-    """The rules that a running bridge took last."""
+    """The rules that a running bridge loaded last."""
     with store.read() as conn:
         files = rulesets.last_accepted(conn)
     if files is None:
@@ -347,7 +347,7 @@ def _in_force(store: Store) -> RuleSet:
 
 
 def _backtest_json(result: Backtest, names: tuple[str, str]) -> dict[str, Any]:
-    """The result; of the rules those whose goals differ."""
+    """The result, with only those rules whose goals differ."""
     return {
         "present": names[0],
         "other": names[1],

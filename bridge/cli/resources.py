@@ -1,6 +1,6 @@
 """What commands open before they can work: the environment, the settings, the store, the mapping files.
 
-Read-only commands never create or change a database: where one is missing or older, they say which command to run.
+Read-only commands never create or change a database: if it is missing or older, they say which command to run.
 A command that needs only the database does not check the other settings.
 """
 
@@ -35,7 +35,7 @@ _FOR_DATABASE: Final = ("DATABASE_URL", "BRIDGE_ALLOW_EPHEMERAL", "BRIDGE_RETENT
 
 
 def environ() -> dict[str, str]:
-    """The environment with `.env` below it."""
+    """The environment, which overrides `.env`."""
     return settings_.read_environment(os.environ)
 
 
@@ -47,9 +47,9 @@ def settings() -> Settings:
 
 
 def settings_or_defaults(warn: Callable[[str], None] = lambda _fault: None) -> Settings:
-    """The settings, or the defaults where one of them is wrong: for commands that have another question.
+    """The settings, or the defaults if any setting is wrong: for commands that answer another question.
 
-    warn: hears what is wrong.
+    warn: called with each problem.
     """
     given = environ()
     try:
@@ -69,7 +69,7 @@ def database_url() -> str:
 
 
 def demand_usable(url: str) -> None:
-    """SettingsError where the file of a SQLite database can never be opened; a server may come back any minute."""
+    """SettingsError if the file of a SQLite database can never be opened; a server may come back at any time."""
     reason = database_file.unusable(url)
     if reason is not None:
         raise SettingsError([f"DATABASE_URL: {reason}"])
@@ -86,7 +86,7 @@ def mappings_folder() -> Path:
 
 
 def load_rules(folder: Path | None = None) -> RuleSet:
-    """The mapping files of a folder (by default BRIDGE_MAPPINGS), compiled; MappingError names every problem."""
+    """Compile the mapping files of a folder (by default BRIDGE_MAPPINGS); MappingError names every problem."""
     from bridge import rules
 
     folder = folder or mappings_folder()
@@ -94,21 +94,21 @@ def load_rules(folder: Path | None = None) -> RuleSet:
 
 
 def compile_rules(files: Mapping[str, str], folder: str) -> RuleSet:
-    """Mapping files (name to text), compiled. folder: where messages say that they are."""
+    """Compile mapping files (name -> text). folder: the folder that messages name."""
     from bridge import loading, sources
 
     return loading.load(files, environ(), sources.presets(), folder=folder)
 
 
 def source(rule_set: RuleSet, name: str) -> Source:
-    """The source of this name; UsageError unless there is a mapping file for it."""
+    """The source of this name; UsageError unless it has a mapping file."""
     if name not in rule_set.sources:
         raise UsageError(f"There is no source {name!r}; there are {listing(sorted(rule_set.sources))}.")
     return rule_set.sources[name]
 
 
 def only_source(rule_set: RuleSet) -> str:
-    """The one source that there is; UsageError where there are several to choose from."""
+    """The only source; UsageError if there are several to choose from."""
     names = sorted(rule_set.sources)
     if len(names) != 1:
         raise UsageError(f"Name the source that would receive it with --source: {listing(names)}.")
@@ -117,16 +117,16 @@ def only_source(rule_set: RuleSet) -> str:
 
 @contextmanager
 def store() -> Iterator[Store]:
-    """The store as it is; SchemaError or StoreUnavailable with what to do when it cannot be used."""
+    """The store as it is; if it cannot be used, SchemaError or StoreUnavailable says what to do."""
     with closing(_open()) as opened:
         yield opened
 
 
 @contextmanager
 def few_collections() -> Iterator[None]:
-    """For work on thousands of events, which are freed as they are left, so that the collector finds next to nothing.
+    """For work on thousands of events, which are freed one by one, so that the collector finds next to nothing.
 
-    It would go through all rules and modules again and again meanwhile: a third of the time.
+    It would otherwise scan all rules and modules again and again, which takes a third of the time.
     """
     usual = gc.get_threshold()
     gc.freeze()
@@ -154,7 +154,7 @@ def _open(patience_s: float = CONNECTION_S) -> Store:
 
 @contextmanager
 def maybe_store(patience_s: float = CONNECTION_S) -> Iterator[tuple[Store | None, BridgeError | None]]:
-    """The store, or why there is none."""
+    """The store, or the reason why there is none."""
     try:
         opened = _open(patience_s)
     except BridgeError as error:
@@ -172,14 +172,14 @@ def since_ms(conn: Connection, since: int | None) -> int | None:
 
 
 def until_ms(conn: Connection, until: Point | None) -> int | None:
-    """A point in time, or so long before the database's now; None: no end."""
+    """A point in time, perhaps relative to the database's current time, in ms since 1970; None: no end."""
     from bridge.store import clock
 
     return None if until is None else until.at(clock.read_ms(conn))
 
 
 def every(page_of: Callable[[Any], list[Any]], wanted: Any) -> list[Any]:
-    """All events or goals that a filter lets through, the oldest first."""
+    """All events or goals that match a filter, the oldest first."""
     found: list[Any] = []
     while page := page_of(replace(wanted, limit=1000)):
         found += page
@@ -205,7 +205,7 @@ def _demand_file(url: str) -> None:
 
 
 def _demand_current(state: str) -> None:
-    """A newer schema is fine: migrations only add until a release later."""
+    """A newer schema is fine: until a later release, migrations only add to it."""
     if state in ("empty", "older"):
         what = "is empty" if state == "empty" else "has an older schema than this release"
         raise SchemaError(f"The database {what}. Run `{MIGRATE}`.")

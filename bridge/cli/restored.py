@@ -1,7 +1,7 @@
 """`restored`: the database was replaced by a backup, so goals in it may have been sent already.
 
-The command stores the span of time of which the database knows nothing. Workers read it when they claim a goal
-(`bridge.store.delivery.restoring`). The command is refused while a process of the bridge runs, which would send goals.
+The command stores the span of time about which the database knows nothing. Workers read it when they claim a goal
+(`bridge.store.delivery.restoring`). While a process of the bridge runs, which would send goals, the command is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bridge.store.delivery.restoring import Span, Unfinished
 
-BEATS_MS: Final = 12_000  # a process says every 5 s that it runs
+BEATS_MS: Final = 12_000  # each process sends a heartbeat every 5 s
 LOOK_AGAIN_S: Final = 0.5
 
 
@@ -99,7 +99,7 @@ def _demand_quiet(store: Store) -> None:
 
 
 def _since(backed_up_at: int | None, newest_ms: int | None, now_ms: int) -> int:
-    """The time from which the database knows nothing: nothing was sent between its newest time and the backup."""
+    """The start of the unknown span: nothing was sent between the database's newest time and the backup."""
     if backed_up_at is not None and backed_up_at > now_ms:
         raise UsageError(f"--backed-up-at is in the future: the clock says {when(now_ms)}.")
     known = [at for at in (backed_up_at, newest_ms) if at is not None]

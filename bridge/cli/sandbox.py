@@ -1,6 +1,6 @@
-"""`sandbox`: a stand-in for DataFast on this machine; `bridge.sandbox` has it, this is its command line.
+"""`sandbox`: the command line of `bridge.sandbox`, a stand-in for DataFast on this machine.
 
-Together with `simulate` and `serve` it plays a whole sale, without a key and without anybody's money.
+Together with `simulate` and `serve`, it plays a whole sale without a key and without anybody's money.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from bridge.sandbox import server
 from bridge.sandbox.options import Options, changed
 from bridge.sandbox.simulator import secret_name
 
-_SECRET: Final = "whsec_of_the_sandbox"  # noqa: S105 - of a play
-_DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # what waits in a real one must not go to the sandbox
+_SECRET: Final = "whsec_of_the_sandbox"  # noqa: S105 - only for a play
+_DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # goals that wait in a real database must not go to the sandbox
 
 
 @command(

@@ -1,8 +1,8 @@
 """Where a command's answer goes: a terminal (rich), a pipe (plain, one line per fact, never wrapped), or JSON.
 
-A command gives its answer as a value, and for people in headings, sentences, facts and tables. This module writes the
-one that was asked for, and decides how it looks. rich is imported for a terminal only. Strings from outside are
-cleaned, so that no webhook can move the cursor.
+A command gives its answer as a value, and for people as headings, sentences, facts and tables. This module writes the
+requested one and decides its format. rich is imported for a terminal only. Strings from outside are cleaned, so that
+no webhook can move the cursor.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _CANNOT_WRITE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
-_NARROWEST, _WIDEST = 40, 1_000  # columns; COLUMNS may say anything
+_NARROWEST, _WIDEST = 40, 1_000  # columns; COLUMNS can have any value
 GOOD, WARN, BAD, QUIET, STRONG = "green", "yellow", "red", "dim", "bold"
 MARKS: Final = {"ok": GOOD, "warn": WARN, "fail": BAD}
 STATES: Final = {
@@ -36,7 +36,7 @@ STATES: Final = {
 
 
 class Screen:
-    """The answer of one command."""
+    """The output of one command."""
 
     def __init__(self, out: TextIO, err: TextIO, *, as_json: bool = False, terminal: bool | None = None) -> None:
         self.out, self.err, self.as_json = out, err, as_json
@@ -46,7 +46,7 @@ class Screen:
 
     @classmethod
     def standard(cls, *, as_json: bool) -> Screen:
-        """Stdout and stderr, which then never fail over a character that the locale has no place for."""
+        """A screen on stdout and stderr, which then never fail on a character that the locale cannot encode."""
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
@@ -55,11 +55,11 @@ class Screen:
     # ------------------------------------------------------------------------------------------------- answers
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """From now on these never appear: `…` stands for them, also where a long one was cut."""
+        """From now on, replace these secrets with `…`, even if a long one was cut."""
         self._hidden = tuple(sorted({*self._hidden, *secrets}, key=len, reverse=True))
 
     def write_json(self, value: Any) -> None:
-        """One JSON document, for scripts alone. A terminal may show it: what moves a cursor is written as an escape."""
+        """Write one JSON document, for scripts. A terminal may show it, so control characters are escaped."""
         if not self.as_json:
             return
         spelled = not (self.out.encoding or "utf-8").lower().replace("-", "").startswith("utf")
@@ -67,13 +67,13 @@ class Screen:
         self.out.write(escaped(json.dumps(value, ensure_ascii=spelled, indent=2, default=str)) + "\n")
 
     def answer(self, value: Any, *sentences: str) -> None:
-        """The whole answer: as JSON, or as these sentences."""
+        """Write the whole answer: as JSON, or as these sentences."""
         self.write_json(value)
         for sentence in sentences:
             self.say(sentence)
 
     def refuse(self, sentences: Iterable[str], hint: str = "") -> None:
-        """Say on stderr, one reason per line, why a command did not do what it was asked."""
+        """Say on stderr, one reason per line, why a command did not do what it was asked to do."""
         faults = [clean_lines(hidden(sentence, self._hidden)) for sentence in sentences]
         self.write_json({"ok": False, "faults": faults})
         with suppress(OSError):  # nobody reads it; the exit code says it too
@@ -83,7 +83,7 @@ class Screen:
                 click.echo(clean(hint), file=self.err)
 
     def warn(self, sentence: str) -> None:
-        """A sentence beside the answer, on stderr."""
+        """Write a sentence to stderr, beside the answer."""
         click.echo(self.warning(sentence), file=self.err)
 
     def warning(self, sentence: str) -> str:
@@ -91,13 +91,13 @@ class Screen:
         return f"warning: {self._clean(sentence)}"
 
     def refuse_plainly(self, sentence: str) -> None:
-        """The last word, on stderr alone: stdout may be what failed, and stderr may fail as well."""
+        """Write the last sentence, on stderr only: stdout may be what failed, and stderr may fail as well."""
         with suppress(OSError):
             self.err.write(clean(sentence) + "\n")
             self.err.flush()
 
     def say(self, text: str = "", *, style: str = "", indent: int = 0) -> None:
-        """A sentence, or an empty line."""
+        """Write a sentence, or an empty line."""
         if not self.terminal:
             self._write(f"{' ' * indent}{self._clean(text)}")
             return
@@ -107,26 +107,26 @@ class Screen:
         self._rich().print(Padding(Text(self._clean(text), style=style), (0, 0, 0, indent)))
 
     def line(self, text: str) -> None:
-        """A line that is never wrapped: a place in a file, a command to copy."""
+        """Write a line that is never wrapped: a place in a file, a command to copy."""
         self._write(self._clean(text))
 
     def heading(self, text: str) -> None:
-        """The title of what follows."""
+        """Write the title of what follows."""
         self.say(text, style=STRONG)
 
     def section(self, text: str) -> None:
-        """The title of what follows, apart from what was before."""
+        """Write the title of what follows, separated from what came before."""
         self.say()
         self.heading(text)
 
     def mark(self, level: str, text: str) -> None:
-        """A finding: `ok`, `warn` or `fail`, and its sentence."""
+        """Write a finding: `ok`, `warn` or `fail`, and its sentence."""
         self.facts([(level, text)], width=6, label_style=MARKS[level], indent=0)
 
     def facts(
         self, pairs: Sequence[tuple[str, str]], *, indent: int = 2, width: int | None = None, label_style: str = QUIET
     ) -> None:
-        """Label and value, a line each; on a terminal a long value hangs under its beginning."""
+        """Write labels and values, one per line; on a terminal, a long value continues below its beginning."""
         wide = width or max((len(label) for label, _ in pairs), default=0) + 2
         if not self.terminal:
             for label, value in pairs:
@@ -151,9 +151,9 @@ class Screen:
         none: str = "Nothing.",
         numbers: Collection[int] = (),
     ) -> None:
-        """Rows under heads; on a terminal the cells fold, in a pipe every row is one line.
+        """Write rows under heads; on a terminal the cells are wrapped, in a pipe each row is one line.
 
-        numbers: the columns (from 0) whose cells end below each other.
+        numbers: the columns (from 0) whose cells are right-aligned.
         """
         texts = [["" if cell is None else self._clean(cell) for cell in row] for row in rows]
         if not texts:
@@ -177,7 +177,7 @@ class Screen:
     # --------------------------------------------------------------------------------------------------- means
 
     def _write(self, line: str) -> None:
-        """A line for people: nothing where the answer is JSON."""
+        """Write a line for people: nothing if the answer is JSON."""
         if not self.as_json:
             self.out.write(f"{line}\n")
 
@@ -213,19 +213,19 @@ class Screen:
 
 
 def open_standard_streams() -> None:
-    """Where a standard stream is closed (`>&-`), open it on nothing: else a database takes its number."""
+    """Open closed standard streams (`>&-`) on the null device: otherwise a database would get their file number."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this one
-    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - it is the process's own
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+    sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - it belongs to the process
     sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
 def unwritten_reason(error: Exception) -> str | None:
-    """Why the output cannot be written, if that is the error: a full disk, or a stdout that was closed."""
+    """Why the output cannot be written (a full disk, a closed stdout); None if the error is another one."""
     found = error if isinstance(error, OSError) and error.errno in _CANNOT_WRITE else None
     try:
         sys.stdout.flush()
@@ -235,12 +235,12 @@ def unwritten_reason(error: Exception) -> str | None:
 
 
 def hang_up() -> None:
-    """Drop what can no longer be written, or the interpreter fails when it closes the streams."""
+    """Drop unwritten output, or the interpreter would fail when it closes the streams."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:
-            with suppress(OSError):  # a stream that stands for one of them may have no number
+            with suppress(OSError):  # a replacement stream may have no file number
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -250,7 +250,7 @@ def clean_lines(text: str) -> str:
 
 
 def of_context() -> Screen:
-    """The screen of the command that runs."""
+    """The screen of the running command."""
     screen = click.get_current_context().find_root().obj
     assert isinstance(screen, Screen)
     return screen

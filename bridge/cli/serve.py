@@ -1,9 +1,9 @@
 """`serve`, `worker` and `migrate`: the processes of a running bridge.
 
-`serve` looks at all settings before it starts anything, and whether an embedded database can be written, and then
-hands its process to gunicorn: same process id, so that signals reach it directly. It loads nothing that gunicorn's
-master would keep and never use. The worker creates an embedded database or brings it up to date. A server database is
-never migrated here: with an older schema the bridge answers 503 and says which command to run.
+Before it starts anything, `serve` checks all settings and whether an embedded database can be written; then it hands
+its process to gunicorn: same process id, so that signals reach it directly. It loads nothing that gunicorn's master
+would keep and never use. The worker creates or migrates an embedded database. A server database is never migrated
+here: with an older schema, the bridge answers 503 and says which command to run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from bridge.app import Bridge
 
-AGAIN_S = 1.0  # between two tries to reach the database
+AGAIN_S = 1.0  # between two attempts to reach the database
 _INSTEAD: Final = "put a backup there, or name another file in DATABASE_URL"
 GUNICORN = ("-c", "python:bridge.server.gunicorn_conf", "bridge.web.wsgi:app")
 
@@ -71,14 +71,14 @@ def serve(port: int | None, host: str | None) -> None:
 def _override(port: int | None, host: str | None) -> None:
     """Put the options where the settings are read, also by gunicorn's configuration."""
     if port is not None and host is None and not resources.environ().get("PORT", "").strip():
-        # A port that a person types is not a platform's.
+        # A port that a person types does not come from a platform.
         host = resources.environ().get("BRIDGE_HOST", "").strip() or HERE
     given = {"PORT": port, "BRIDGE_HOST": host}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
 
 
 def _demand_writable(url: str) -> None:
-    """One sentence instead of a service that answers 503 for ever. A process that holds the lock can write the file."""
+    """Fail with one sentence instead of answering 503 for ever. A process that holds the lock can write the file."""
     import sqlite3
 
     file = database_url.sqlite_file(url)
@@ -88,23 +88,23 @@ def _demand_writable(url: str) -> None:
     try:
         with closing(sqlite3.connect(file, timeout=0, isolation_level=None)) as conn:
             conn.execute("BEGIN IMMEDIATE")
-            conn.execute("SELECT count(*) FROM sqlite_master").fetchone()  # reads what a damaged file lacks
+            conn.execute("SELECT count(*) FROM sqlite_master").fetchone()  # fails if the file is damaged
     except sqlite3.Error as error:
         if "locked" not in str(error):
             raise StoreUnavailable(f"the database {file} cannot be used: {error}; {_INSTEAD}") from None
 
 
 def _demand_address(host: str, port: int) -> None:
-    """One sentence instead of gunicorn's eleven lines in five seconds, if another process listens there."""
+    """Fail with one sentence instead of gunicorn's eleven lines in five seconds, if the address is in use."""
     if "LISTEN_FDS" in os.environ:
-        return  # systemd has opened the socket already
+        return  # systemd has already opened the socket
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen(1)
-    except (OSError, UnicodeError) as error:  # the second for a name that cannot be one of a host
+    except (OSError, UnicodeError) as error:  # the second for a string that cannot be a host name
         reason = (getattr(error, "strerror", None) or "it is not the name of a host").lower()
         raise BridgeError(
             f"Nothing can listen at port {port} of {host}: {reason}. Stop what"
@@ -113,7 +113,7 @@ def _demand_address(host: str, port: int) -> None:
 
 
 def _become_gunicorn() -> None:
-    """Never returns. From here on the command line is gunicorn's own, with which it starts itself again (USR2)."""
+    """Never returns. From here on, the command line is gunicorn's, with which it restarts itself (USR2)."""
     import gunicorn.__main__
     from gunicorn.app.wsgiapp import run
 
@@ -122,14 +122,14 @@ def _become_gunicorn() -> None:
 
 
 def _print_warnings(screen: Screen, warnings: Sequence[str]) -> None:
-    """Written like lines of the log: a pipe that nobody reads must not keep the bridge from starting."""
+    """Write warnings like log lines: a pipe that nobody reads must not keep the bridge from starting."""
     if not warnings:
         return
     from bridge import logs
 
     for warning in warnings:
         logs.say(screen.warning(warning))
-    logs.flush()  # so that what is printed from here on comes after them
+    logs.flush()  # so that later output comes after them
 
 
 @command(examples=[("worker", "where the web processes have BRIDGE_WORKER=off; start as many as you like")])
@@ -157,7 +157,7 @@ def worker() -> None:
 
 
 def _built(settings: Settings, stop: Event) -> Bridge | None:
-    """The worker's bridge as soon as the database can be used; a restart of the database must not end the process."""
+    """The worker's bridge once the database can be used; a restart of the database must not end the process."""
     from bridge import app, logs
     from bridge.server import share_memory
 

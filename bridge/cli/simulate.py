@@ -1,4 +1,4 @@
-"""`simulate`: the signed events of a provider, posted to a bridge: a scenario's, or a body from a file.
+"""`simulate`: posts signed events of a provider to a bridge, from a scenario or from a file with a body.
 
 The scenarios and the signing are in `bridge.sandbox`; this is their command line.
 """
@@ -89,7 +89,7 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
         raise UsageError(f"--{odd[0]} is for scenarios; a file is posted as it is.")
     targets = targets or (f"http://127.0.0.1:{resources.settings_or_defaults().port}",)
     for to in targets:
-        simulator.target(to, "")  # a wrong URL is said before anything is sent
+        simulator.target(to, "")  # reports a wrong URL before anything is sent
     if given["file"] is None:
         sent, seed = _scenario(screen, str(scenario), targets, given)
     else:
@@ -124,7 +124,7 @@ def _scenario(screen: Screen, name: str, targets: Sequence[str], given: Mapping[
 
 
 def _show(screen: Screen, one: Sent, before: int, of: int) -> None:
-    """Say what became of an event. BridgeError if there is nobody at the other end."""
+    """Say what became of an event. BridgeError if nobody answers at the URL."""
     if one.unreachable:
         raise BridgeError(
             f"{one.url} cannot be reached ({one.answer}): start the bridge with `python -m bridge serve`, or name"
@@ -164,7 +164,7 @@ def _source(name: str | None) -> Source:
 
 
 def _request(source: Source, content: bytes, sets: Sequence[str], headers: Sequence[str]) -> Request:
-    """The request without its signature, in the form in which this source sends bodies."""
+    """The request without its signature, in the body format of this source."""
     request = captured.request(content, source.name)
     request = replace(request, method="POST", body=_body(source, request.body, sets))
     kind = "application/json" if source.body is BodyForm.JSON else "application/x-www-form-urlencoded"
@@ -174,7 +174,7 @@ def _request(source: Source, content: bytes, sets: Sequence[str], headers: Seque
 
 
 def _body(source: Source, body: bytes, sets: Sequence[str]) -> bytes:
-    """The bytes as they are; anew where values are set, or where JSON is given for a sender of forms."""
+    """The bytes unchanged; re-encoded if values are set, or if JSON is given for a source that sends forms."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -189,7 +189,7 @@ def _body(source: Source, body: bytes, sets: Sequence[str]) -> bytes:
 
 
 def _in_its_field(source: Source, request: Request) -> Request:
-    """The request with its JSON as the one field of a form, for senders that wrap it."""
+    """The request with its JSON as the only form field, for senders that wrap it."""
     if source.body is not BodyForm.JSON_FIELD or not request.body.lstrip().startswith(b"{"):
         return request
     return replace(request, body=urlencode({source.body_field or "": request.body}).encode())
@@ -203,8 +203,8 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _signed(source: Source, request: Request) -> tuple[Step, Request]:
-    """The request signed by the source's own scheme, and what the bridge will read in it."""
-    # The same file is the same event, as a provider's second try is.
+    """The request signed with the source's own scheme, and what the bridge will read from it."""
+    # The same file is the same event, like a provider's retry.
     event_id = f"sim_{hashlib.sha256(request.body).hexdigest()[:24]}"
     inside = any(place.where == "body" for place in source.verify.signature.places)  # Ko-fi: in the JSON, not the form
     if inside and not _is_object(request.body):

@@ -1,4 +1,4 @@
-"""`snippet`: the script that hands visitors over to other tools, to paste into a page or as a file."""
+"""`snippet`: the script that hands visitors over to other tools, as a tag to paste into a page or as a file."""
 
 from __future__ import annotations
 

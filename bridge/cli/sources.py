@@ -1,8 +1,8 @@
 """`sources`: what to enter at each provider: the URL, the secret, the event types, and where to click.
 
-The event types are exactly those that the rules name, and those that only teach which visitor a later event belongs
+The event types are exactly those that the rules name, and those that only tell which visitor a later event belongs
 to. A secret is never shown, only whether it is set. The command uses no network, and the database only for a first
-message (Notion's `verification_token`): a secret that nobody has authenticated, which is shown on a terminal only, and
+message (Notion's `verification_token`): nobody has authenticated this secret, so it is shown only on a terminal, and
 only while its source has no secret.
 """
 
@@ -94,7 +94,7 @@ def _print_events(screen: Screen, label: str, events: tuple[str, ...]) -> None:
 
 
 def _print_first_messages(screen: Screen, sources: Iterable[Source]) -> None:
-    """On a terminal, from the database; elsewhere nothing, not even how many there are."""
+    """Print them on a terminal, from the database; elsewhere nothing, not even how many there are."""
     waiting = [source for source in sources if setting_up.keeps_first_message(source)]
     if not waiting or not screen.terminal:
         return

@@ -1,6 +1,6 @@
 """`why`: what became of an event, a goal, a key such as `cus_…`, or a visitor, as far as the database remembers.
 
-What it is given is looked up as each of these. It needs no mapping files and makes no request.
+Its argument is looked up as each of these. The command needs no mapping files and makes no request.
 """
 
 from __future__ import annotations
