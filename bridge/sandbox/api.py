@@ -19,13 +19,13 @@ _SHOWN: Final = ("Content-Type", "User-Agent", "Accept", "Accept-Encoding")
 
 
 def world() -> World:
-    """The world of the application that is asked."""
+    """The world of the current application."""
     found: World = current_app.extensions["sandbox"]
     return found
 
 
 def _enter(scope: str) -> PlayedWebsite:
-    """Authentication first, then the pace (C1 to C6)."""
+    """Check authentication first, then the rate limit (C1 to C6)."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
         raise Refusal(401, "Missing or malformed Authorization header")

@@ -1,4 +1,4 @@
-"""What only the stand-in has: seeding, faults, switches, clock under `/__fake__`, and the page of goals at `/`."""
+"""What only the stand-in has: seeding, faults, switches and a clock under `/__fake__`, and the page of goals at `/`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ON_PAGE: Final = 200
 
 @control.get("/")
 def page() -> tuple[str, dict[str, str]]:
-    """The goals received, newest first, for a person."""
+    """The page of received goals, newest first, for people."""
     goals = [_row(goal) for goal in reversed(world().last_goals(_ON_PAGE))]
     html = render_template(
         "sandbox.html", goals=goals, count=world().count(), api=request.host_url + "api/v1", now=iso(world().now_ms())
@@ -43,14 +43,14 @@ def _fault(message: str) -> tuple[Response, int]:
 
 
 def _items() -> list[Any]:
-    """The JSON of the request, as a list."""
+    """The JSON of the request as a list."""
     given = request.get_json(force=True, silent=True)
     return given if isinstance(given, list) else [given]
 
 
 @control.post("/__fake__/visitors")
 def seed_visitors() -> Any:
-    """`{"id", "state": "known" | "bot" | "unknown", "known_after_ms": 0}`, or a list of them."""
+    """Seed `{"id", "state": "known" | "bot" | "unknown", "known_after_ms": 0}`, or a list of them."""
     items = _items()
     for item in items:
         if not isinstance(item, dict) or not isinstance(item.get("id"), str):
@@ -78,7 +78,7 @@ def forget_visitors() -> Response:
 
 @control.get("/__fake__/events")
 def tell_events() -> Response:
-    """All recorded goals, oldest first; `?since=120` leaves out the first 120, `?visitor=` and `?name=` choose."""
+    """All recorded goals, oldest first; `?since=120` omits the first 120, `?visitor=` and `?name=` filter."""
     args = request.args
     goals = world().goals(max(args.get("since", 0, type=int), 0))
     visitor, name = args.get("visitor"), args.get("name")
@@ -94,7 +94,7 @@ def forget_events() -> Response:
 
 @control.get("/__fake__/payments")
 def tell_payments() -> Response:
-    """All recorded payments, oldest first, as they were sent."""
+    """All recorded payments as they were sent, oldest first."""
     told = [{"website": website, **body} for (website, _), body in world().payments.items()]
     return jsonify({"count": len(told), "payments": told})
 
@@ -119,7 +119,7 @@ def forget_requests() -> Response:
 
 @control.post("/__fake__/faults")
 def put_faults() -> Any:
-    """`{"kind": "recorded_500", "times": 1, "path": "/goals", "hang_ms": 30000}`, or a list of them."""
+    """Queue `{"kind": "recorded_500", "times": 1, "path": "/goals", "hang_ms": 30000}`, or a list of them."""
     try:
         wanted = [faults.read(item if isinstance(item, dict) else {}) for item in _items()]
     except ValueError as error:
@@ -142,7 +142,7 @@ def clear_faults() -> Response:
 
 @control.post("/__fake__/options")
 def change_options() -> Any:
-    """Change switches while it runs: `{"suspended": true}`."""
+    """Change switches at run time: `{"suspended": true}`."""
     item = _items()[0]
     try:
         world().options = changed(world().options, item if isinstance(item, dict) else {})
@@ -159,7 +159,7 @@ def tell_options() -> Response:
 
 @control.post("/__fake__/clock")
 def set_clock() -> Any:
-    """`{"now_ms": …}`, `{"advance_ms": …}`; `{}` puts it back to real time."""
+    """Set the clock: `{"now_ms": …}` or `{"advance_ms": …}`; `{}` returns it to real time."""
     item = _items()[0]
     values = item if isinstance(item, dict) else {}
     if set(values) - {"now_ms", "advance_ms"} or not all(type(value) is int for value in values.values()):

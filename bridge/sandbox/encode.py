@@ -1,15 +1,15 @@
-"""Bodies as bytes, written the way each provider writes them: a signature covers bytes, not meaning."""
+"""Bodies as bytes, as each provider writes them: a signature covers bytes, not meaning."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Final
 
-_FIRST: Final = ("id", "object", "data")  # what Stripe writes before the rest, which is in alphabetical order
+_FIRST: Final = ("id", "object", "data")  # what Stripe writes before the other keys, which are in alphabetical order
 
 
 def stripe(body: Any) -> bytes:
-    """Pretty-printed with two spaces, `id` and `object` first, the other keys by the alphabet, UTF-8 unescaped."""
+    """Pretty-printed with two spaces, `id` and `object` first, the other keys in alphabetical order, plain UTF-8."""
     return json.dumps(_ordered(body), indent=2, ensure_ascii=False).encode()
 
 
@@ -18,7 +18,7 @@ def _ordered(value: Any) -> Any:
         return [_ordered(element) for element in value]
     if not isinstance(value, dict):
         return value
-    # `data` leads only in lists; in an event it stands between `created` and `livemode`.
+    # `data` comes first only in lists; in an event it is between `created` and `livemode`.
     first = _FIRST if value.get("object") == "list" else ("id", "object")
     keys = [key for key in first if key in value]
     keys += sorted(value.keys() - set(keys))
@@ -26,7 +26,7 @@ def _ordered(value: Any) -> Any:
 
 
 def lemonsqueezy(body: Any) -> bytes:
-    r"""As PHP's json_encode writes: compact, `/` as `\/`, everything beyond ASCII as `\u20ac`."""
+    r"""As PHP's json_encode writes: compact, `/` as `\/`, non-ASCII characters as `\u20ac`."""
     return json.dumps(body, separators=(",", ":")).replace("/", "\\/").encode()
 
 

@@ -1,7 +1,7 @@
-"""Ways for an answer to go wrong, each under a name, and which request meets one.
+"""Named ways in which an answer can go wrong, and which request meets one.
 
-A fault is in a queue (`put`: the next so many requests), or comes by chance (`Options.fault_percent`, seeded).
-Whether the request was carried out first is the whole difference for a caller, so each kind says it.
+A fault is queued (`put`: for the next `times` requests) or occurs by chance (`Options.fault_percent`, seeded).
+For a caller, all that matters is whether the request was carried out first, so each kind states it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """carried_out: before the answer goes wrong. status, body: of another answer than the real one.
+    """carried_out: before the answer goes wrong. status, body: of an answer that replaces the real one.
 
-    end: `answer` as it should be, `drop` the connection (FIN), `reset` it (RST), `cut` the answer in its body,
-    `drip` it byte by byte from its status line on, or `hang` for hang_ms and drop.
+    end: `answer` normally, `drop` the connection (FIN), `reset` it (RST), `cut` the answer in its body, `drip` it byte
+    by byte from its status line on, or `hang` for hang_ms and then drop.
     """
 
     kind: str
@@ -31,10 +31,10 @@ class Fault:
     status: int | None = None
     body: Literal["envelope", "text", "html", "empty"] = "envelope"
     end: Literal["answer", "drop", "reset", "cut", "drip", "hang"] = "answer"
-    path: str = "/goals"  # "*": any; else what the path after /api/v1 begins with
+    path: str = "/goals"  # "*": any; else the beginning of the path after /api/v1
     hang_ms: int = 30_000
     drip_ms: int = 50
-    retry_after_s: int = 0  # what its answer says about when to come again; 0: nothing
+    retry_after_s: int = 0  # the Retry-After of its answer; 0: none
 
 
 KINDS: Final[Mapping[str, Fault]] = {
@@ -65,11 +65,11 @@ KINDS: Final[Mapping[str, Fault]] = {
     )
 }
 
-MIXED: Final = ("recorded_dropped", "recorded_hung", "recorded_500", "503", "429", "reset")  # for ledgers of loss
+MIXED: Final = ("recorded_dropped", "recorded_hung", "recorded_500", "503", "429", "reset")  # for ledgers of losses
 
 
 def read(wanted: Mapping[str, Any]) -> tuple[Fault, int]:
-    """A fault as JSON asks for it (`{"kind", "times"?, "path"?, …}`), and how often; ValueError says why not."""
+    """A fault from JSON (`{"kind", "times"?, "path"?, …}`), and how often it occurs; ValueError says what is wrong."""
     kind, times = str(wanted.get("kind")), wanted.get("times", 1)
     if kind not in KINDS:
         raise ValueError(f"there is no kind {kind!r}; the kinds are: {', '.join(KINDS)}")
@@ -84,13 +84,13 @@ def read(wanted: Mapping[str, Any]) -> tuple[Fault, int]:
 
 
 class Plan:
-    """Which request meets which fault. Thread-safe."""
+    """Decides which request meets which fault. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._queue: deque[Fault] = deque()
         self._met: Counter[str] = Counter()
-        self._random = random.Random()  # noqa: S311 - dice for faults, no secret
+        self._random = random.Random()  # noqa: S311 - dice for faults, not a secret
         self._seed: int | None = None
 
     def put(self, fault: Fault, times: int = 1) -> None:
@@ -103,12 +103,12 @@ class Plan:
             self._met.clear()
 
     def told(self) -> dict[str, Any]:
-        """What waits, and what was met so far."""
+        """The waiting faults, and those that requests have met so far."""
         with self._lock:
             return {"waiting": [fault.kind for fault in self._queue], "met": dict(self._met), "kinds": list(KINDS)}
 
     def take(self, path: str, options: Options) -> Fault | None:
-        """The fault that this request meets. path: after /api/v1."""
+        """The fault that this request meets, or None. path: after /api/v1."""
         with self._lock:
             fault = self._queued(path) or self._by_chance(path, options)
             if fault is not None:

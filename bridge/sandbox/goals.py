@@ -1,7 +1,7 @@
 """What DataFast accepts as a goal, check by check.
 
-Written from its documents alone, on purpose apart from the bridge's own knowledge of the same limits: a stand-in
-that shares the code would share the mistake.
+Written from its documentation alone and deliberately separate from the bridge's own knowledge of the same limits: a
+stand-in that shares the code would share the mistakes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MARKUP: Final = (
 
 
 class Refusal(Exception):
-    """An answer that is no success: its status, and what it says."""
+    """An answer that is not a success: its status and message."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None, **fields: Any) -> None:
         super().__init__(message)
@@ -48,7 +48,7 @@ class Refusal(Exception):
 
 @dataclass(slots=True)
 class Draft:
-    """A goal being checked. `state`: what the website knows of the visitor (`known`, `bot`, `unknown`)."""
+    """A goal being checked. `state`: the website's knowledge of the visitor (`known`, `bot`, `unknown`)."""
 
     body: Mapping[str, Any]
     options: Options

@@ -1,6 +1,6 @@
-"""What the network and the providers do to a sequence of webhooks, repeat and reorder it; and `--set`.
+"""What networks and providers do to a sequence of webhooks: repeat and reorder it. Also `--set`.
 
-Every function takes steps and gives steps, seeded where chance plays a part, so that a failure can be repeated.
+Every function takes steps and returns steps; chance is seeded, so that a failure can be repeated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _dice(seed: int, what: str) -> random.Random:
 
 
 def duplicated(steps: Sequence[Step], *, seed: int, most: int = 5) -> tuple[Step, ...]:
-    """Each step one to `most` times; the copies come at any later moment."""
+    """Each step one to `most` times; the copies come at any later time."""
     dice, result = _dice(seed, "duplicated"), list(steps)
     for step in steps:
         for _ in range(dice.randint(0, most - 1)):
@@ -36,7 +36,7 @@ def duplicated(steps: Sequence[Step], *, seed: int, most: int = 5) -> tuple[Step
 
 
 def reordered(steps: Sequence[Step], *, seed: int) -> tuple[Step, ...]:
-    """Any order at all."""
+    """The steps in any order at all."""
     result = list(steps)
     _dice(seed, "reordered").shuffle(result)
     return tuple(result)
@@ -46,7 +46,7 @@ def reordered(steps: Sequence[Step], *, seed: int) -> tuple[Step, ...]:
 
 
 def parse_set(text: str) -> tuple[str, Any]:
-    """`data.object.amount_total=999` -> path and value (JSON, or else text); UsageError if it is no such thing."""
+    """Parse `data.object.amount_total=999` into path and value (JSON, or else text); UsageError if it is malformed."""
     path, equals, value = text.partition("=")
     if not equals or "".join(_PIECE.findall(path)) != path.replace(".", "") or not path:
         raise UsageError(f"--set is {text!r}, but must be path=value, such as data.object.amount_total=999")
@@ -57,9 +57,9 @@ def parse_set(text: str) -> tuple[str, Any]:
 
 
 def changed(steps: Iterable[Step], sets: Sequence[tuple[str, Any]]) -> tuple[Step, ...]:
-    """Put values into every body that has the place for them; UsageError names a path that fits none.
+    """Set values in every body that has a place for them; UsageError names a path that fits none.
 
-    What a changed step should give is no longer known, so its expected goals are dropped.
+    What a changed step should produce is no longer known, so its expected goals are dropped.
     """
     result = tuple(steps)
     for path, value in sets:
@@ -86,7 +86,7 @@ def _with(step: Step, pieces: Sequence[str | int], value: Any) -> Step:
 
 
 def _settable(holder: Any, last: str | int) -> bool:
-    """A list's element must be there; a key may be new."""
+    """Whether the value can be set: a list's element must exist; a key may be new."""
     if isinstance(holder, dict):
         return isinstance(last, str)
     return isinstance(holder, list) and isinstance(last, int) and -len(holder) <= last < len(holder)

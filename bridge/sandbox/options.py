@@ -1,6 +1,6 @@
-"""What the stand-in is asked to be: its keys, and a switch for every rule of DataFast that nobody could look up.
+"""The settings of the stand-in: its keys, and a switch for every rule of DataFast that could not be looked up.
 
-The defaults are the documented behaviour, and where the documents are silent the likelier one.
+The defaults are the documented behaviour, and where the documentation is silent, the likelier one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Token:
 class Options:
     """Switches; those that stand for a guess about DataFast say so.
 
-    keys: website keys, a website each; the first website has the id `website_id`, where account tokens point to.
-    known: visitors that were not seeded are unknown (`seeded`, as at DataFast), or known (`any`, for a demo).
+    keys: website keys, one website each; the first website has the id `website_id`, to which account tokens point.
+    known: visitors that were not seeded are unknown (`seeded`, as at DataFast) or known (`any`, for a demo).
     """
 
     keys: tuple[str, ...] = field(default=("df_sandbox",), repr=False)
@@ -37,11 +37,11 @@ class Options:
     domain: str = "shop.example"
     known: Literal["seeded", "any"] = "seeded"
 
-    # pace
+    # rate limit
     rate_per_minute: int = 60  # 0: none
     rate_window: Literal["sliding", "fixed"] = "sliding"  # guess
     rate_counts_goals: bool = True  # inferred: POST /goals shares the bucket
-    reset_in: Literal["ms", "s"] = "ms"  # observed ms; the documents' example has s
+    reset_in: Literal["ms", "s"] = "ms"  # observed: ms; the example in the documentation has s
     rate_envelope: bool = True  # guess: the error envelope around limit, remaining, reset
     rate_headers_always: bool = False  # observed: a 2xx usually has none
     retry_after: bool = False  # not documented
@@ -58,7 +58,7 @@ class Options:
     upper_case_keys: Literal["refuse", "lower"] = "refuse"  # guess
     long_values: Literal["refuse", "cut"] = "refuse"  # guess
     other_values: Literal["text", "refuse"] = "text"  # guess
-    clean_values: bool = True  # of markup; documented, the details are the SDK's
+    clean_values: bool = True  # strips markup; documented, but the details are those of the SDK
     count: Literal["utf16", "characters"] = "utf16"  # guess: lengths as JavaScript counts them
     extra_fields: Literal["ignore", "refuse"] = "ignore"  # guess
     legacy: Literal["", "2025"] = ""  # 2025: names to 32 without colon, metadata keys to 32
@@ -67,7 +67,7 @@ class Options:
     goals_shape: Literal["new", "old"] = "new"  # completedGoals, or completedCustomGoals with isServer
     tell_description: bool = True  # inferred
     tell_event_id: bool = False  # guess
-    duplicate_payment: int = 200  # guess: the status of a transaction that is there already
+    duplicate_payment: int = 200  # guess: the status for a transaction that already exists
     unknown_payer: Literal["refuse", "accept"] = "refuse"  # guess
     delete_knows_old_range: bool = False  # startAt, endAt: documented as ignored
 
@@ -76,12 +76,12 @@ class Options:
     fault_kinds: tuple[str, ...] = ()
     fault_path: str = "/goals"
     fault_hang_ms: int = 30_000
-    fault_retry_after_s: int = 0  # what a fault by chance says about when to come again; 0: nothing
+    fault_retry_after_s: int = 0  # the Retry-After of a fault by chance; 0: none
     seed: int = 0
 
 
 def changed(options: Options, changes: dict[str, Any]) -> Options:
-    """Options with other values, as JSON says them; ValueError names a switch or a value that does not exist."""
+    """Options with other values, as in JSON; ValueError names a switch or a value that does not exist."""
     known = {item.name for item in fields(options)} - {"keys", "tokens"}
     hints = get_type_hints(Options)
     values = {}

@@ -1,6 +1,6 @@
-"""A small HTTP/1.1 server that can break every rule of good service: drop, reset, cut, drip and hang, on request.
+"""A small HTTP/1.1 server that can break every rule of good service on request: drop, reset, cut, drip and hang.
 
-It serves one application from a thread a connection, keeps connections, and says nothing.
+It serves one application with one thread per connection, keeps connections open, and logs nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _REASONS: Final = BaseHTTPRequestHandler.responses
 
 
 class _Payload:
-    """What the application answered, ready to be sent well or badly."""
+    """The application's answer, ready to be sent well or badly."""
 
     def __init__(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
         self.status = status
@@ -47,7 +47,7 @@ class _Payload:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """HTTP/1.1 with kept connections, quiet, and able to break every rule of good service on request."""
+    """HTTP/1.1 with kept connections and no log, able to break every rule of good service on request."""
 
     protocol_version = "HTTP/1.1"
     timeout = 60
@@ -156,12 +156,12 @@ class _Handler(BaseHTTPRequestHandler):
                 return
 
     def _wait(self, timeout_s: float) -> bool:
-        """Wait, but no longer than the client does; True when it went away."""
+        """Wait, but no longer than the client does; True if the client is gone."""
         readable, _, _ = select.select([self.connection], [], [], timeout_s)
         return bool(readable)
 
     def _reset(self) -> None:
-        """Close with RST instead of FIN: what a crashed machine or a load balancer does."""
+        """Close with RST instead of FIN, as a crashed machine or a load balancer does."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.rfile.close()
         self.connection.close()
@@ -170,14 +170,14 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             super().handle()
         except (ConnectionError, TimeoutError):
-            self.close_connection = True  # the client went away: nothing to tell anybody
+            self.close_connection = True  # the client is gone: there is nobody to tell
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: the page and `/__fake__/requests` tell it better."""
+        """Log nothing: the page and `/__fake__/requests` say it better."""
 
 
 def _spoiled(answer: _Payload, fault: Fault) -> _Payload:
-    """The answer with the fault's status and body in place of its own."""
+    """The answer, with status and body replaced by those of the fault."""
     if fault.status is None:
         return answer
     message = f"asked for: {fault.kind}"
@@ -206,7 +206,7 @@ class Server(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
-        # http.server asks the resolver for a name of the host, which may take seconds and serves nothing here.
+        # http.server resolves a name of the host, which may take seconds and is of no use here.
         TCPServer.server_bind(self)
 
     def process_request(self, request: Any, client_address: Any) -> None:

@@ -1,4 +1,4 @@
-"""The headers that make a body authentic, as each provider sends them. The time of signing is passed in.
+"""The headers that authenticate a body, as each provider sends them. The time of signing is passed in.
 
 The bridge's verifier knows nothing of this module: they agree only because both follow the providers.
 """
@@ -34,7 +34,7 @@ def _mac(key: bytes, message: bytes) -> hmac.HMAC:
 
 
 def stripe(body: bytes, secret: str, now_s: int) -> dict[str, str]:
-    """`Stripe-Signature: t=…,v1=…` over `t.body`; the key is the whole `whsec_…` text."""
+    """`Stripe-Signature: t=…,v1=…` over `t.body`; the key is the whole `whsec_…` string."""
     signature = _mac(secret.encode(), b"%d." % now_s + body).hexdigest()
     return {
         "Content-Type": "application/json; charset=utf-8",
@@ -44,7 +44,7 @@ def stripe(body: bytes, secret: str, now_s: int) -> dict[str, str]:
 
 
 def lemonsqueezy(body: bytes, secret: str, event: str) -> dict[str, str]:
-    """`X-Signature` over the exact bytes; no time is signed, and `X-Event-Name` is not either."""
+    """`X-Signature` over the exact bytes; neither a time nor `X-Event-Name` is signed."""
     return {
         "Content-Type": "application/json",
         "User-Agent": "LemonSqueezy-Hookshot",
@@ -75,7 +75,7 @@ def standard_webhooks(
 ) -> dict[str, str]:
     """`webhook-signature: v1,…` over `id.time.body`. prefix: of the three headers (Clerk: svix).
 
-    text_key: the secret's own bytes are the key (Polar); otherwise `whsec_` and base64, UsageError if it is not.
+    text_key: the secret's own bytes are the key (Polar); otherwise it is `whsec_` and base64, or UsageError.
     """
     key = secret.encode() if text_key else _decoded(secret)
     signature = base64.b64encode(_mac(key, f"{id}.{now_s}.".encode() + body).digest()).decode()
@@ -101,10 +101,10 @@ def _decoded(secret: str) -> bytes:
 
 
 def by_scheme(spec: VerifySpec, request: Request, secret: str, event_id: str, now_s: int) -> Request:
-    """The request as a sender of this scheme sends it now; UsageError where only the sender itself could sign.
+    """The request as a sender of this scheme sends it now; UsageError if only the sender itself can sign.
 
-    event_id: put where the scheme has its id, unless there is one. Where the body has a place for a time or the
-    signature, it is written anew.
+    event_id: put where the scheme has its id, unless there is one. If the body has a place for a time or the signature,
+    the body is rewritten.
     """
     if spec.type == "basic":
         return _with(request, Place("header", "authorization"), "Basic " + base64.b64encode(secret.encode()).decode())
@@ -173,7 +173,7 @@ def _form(body: bytes) -> list[tuple[str, str]]:
 
 
 def _at(request: Request, place: Place) -> str | None:
-    """What stands at a place of the request."""
+    """The value at a place of the request; None if there is none."""
     if place.where == "header":
         return request.headers.get(place.name.lower())
     if place.where in ("query", "form"):
@@ -185,7 +185,7 @@ def _at(request: Request, place: Place) -> str | None:
 
 
 def _with(request: Request, place: Place, text: str) -> Request:
-    """The request with this at a place."""
+    """The request with this value at a place."""
     if place.where == "header":
         return replace(request, headers={**request.headers, place.name.lower(): text})
     if place.where == "query":

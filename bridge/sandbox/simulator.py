@@ -1,6 +1,6 @@
 """Plays providers: turns the steps of a scenario into signed requests, and posts them.
 
-`request` is pure (tests and the benchmark use it alone); `play` is the only part that talks to anybody.
+`request` is pure (tests and the benchmark use only this); `play` and `post` are the only parts that use the network.
 The clock and the pause between two requests are passed in.
 """
 
@@ -30,7 +30,7 @@ _ANSWER_CHARACTERS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """One request, ready to be sent."""
+    """One request, ready to send."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -38,7 +38,7 @@ class Signed:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of one request. status: None when nobody answered; answer: the body's `status`, or a sentence.
+    """The outcome of one request. status: None if nobody answered; answer: the body's `status`, or a sentence.
 
     unreachable: there was not even a connection.
     """
@@ -61,9 +61,9 @@ def secret_name(source: str) -> str:
 
 
 def secrets_from(environ: Mapping[str, str], steps: Iterable[Step]) -> dict[str, str]:
-    """The secrets that these steps need, by source; UsageError names every variable that is missing.
+    """The secrets for these steps, by source; UsageError names every variable that is missing.
 
-    A variable may hold several secrets of a provider's form while they are rotated: the first one signs.
+    A variable may hold several secrets in the provider's form while they are rotated: the first one signs.
     """
     wires = {step.source: step.wire for step in steps}
     found = {source: environ.get(secret_name(source), "").strip() for source in sorted(wires)}
@@ -76,7 +76,7 @@ def secrets_from(environ: Mapping[str, str], steps: Iterable[Step]) -> dict[str,
 
 
 def _first(text: str, forms: str | Sequence[str]) -> str:
-    """As the bridge reads it: several only if each piece has the provider's form."""
+    """The first secret, read like the bridge: there are several only if each piece has the provider's form."""
     beginnings = (forms,) if isinstance(forms, str) else tuple(forms)
     pieces = text.replace("v1,whsec_", "whsec_").replace(",", " ").split()
     return pieces[0] if pieces and all(piece.startswith(beginnings) for piece in pieces) else text
@@ -113,7 +113,7 @@ _WIRES: Final[dict[str, tuple[Callable[[Any], bytes], Callable[[Step, bytes, str
 
 
 def target(to: str, source: str) -> str:
-    """`http://host:8000` -> the source's hook there; a URL with a path is meant as it stands."""
+    """`http://host:8000` -> the source's hook there; a URL with a path is used unchanged."""
     url = urlsplit(to)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise UsageError(f"--to is {to!r}, but must be a URL such as http://127.0.0.1:8000")
@@ -130,9 +130,9 @@ def play(
     speed: float | None = None,
     deadline_s: float = 10,
 ) -> Iterator[Sent]:
-    """Post the steps one after another, in turn to each target (several machines of one bridge).
+    """Post the steps one after another, to each target in turn (several machines of one bridge).
 
-    speed: how many seconds of the story a second lasts; None: without a pause.
+    speed: how many seconds of the story pass per second; None: no pauses.
     """
     bases = itertools.cycle(targets)
     with requests.Session() as session:
@@ -165,7 +165,7 @@ def _post(session: requests.Session, step: Step, url: str, signed: Signed, deadl
 
 
 def _is_unreachable(error: requests.RequestException) -> bool:
-    """Whether there was no connection: then what failed names the system's own error as its cause."""
+    """Whether there was no connection: in that case the failure has the system's own error as its cause."""
     cause = getattr(getattr(error.args[0], "reason", None), "__cause__", None) if error.args else None
     refused = isinstance(cause, OSError) and not isinstance(error, requests.exceptions.SSLError)
     return isinstance(error, requests.ConnectTimeout) or refused
@@ -178,7 +178,7 @@ def _why(error: requests.RequestException) -> str:
 
 
 def _said(text: str) -> str:
-    """The `status` of the bridge's JSON, or the beginning of whatever was answered."""
+    """The `status` of the bridge's JSON, or the beginning of any other answer."""
     try:
         status = json.loads(text)["status"]
     except (ValueError, KeyError, TypeError):

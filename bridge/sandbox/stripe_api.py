@@ -1,8 +1,8 @@
-"""A stand-in for the few calls of Stripe's API that a lookup makes: lists by a filter, objects by their id.
+"""A stand-in for the few calls of Stripe's API that a lookup makes: filtered lists, and objects by id.
 
-It follows Stripe's documents (authentication, permissions, error shapes, `expand`) on objects that are seeded through
-`/__fake__/stripe`, and remembers what it was asked. A key sees its own account, or with `Stripe-Account` the one named
-there, and its own mode only.
+It follows Stripe's documentation (authentication, permissions, error shapes, `expand`) with objects that are seeded
+through `/__fake__/stripe`, and records the requests. A key sees only its own mode, and its own account or the one named
+by `Stripe-Account`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OWN: Final = "acct_sandbox"
 _KEY: Final = re.compile(r"[rs]k_(live|test)_\w+")
 _SECRET: Final = frozenset({"client_secret"})
 
-# What is listed where: the path, the objects' name, the permission, the filters.
+# What each list has: the path, the name of its objects, the permission, the filters.
 _LISTS: Final = {
     "checkout/sessions": (
         "checkout.session",
@@ -46,7 +46,7 @@ _PAGING: Final = ("limit", "starting_after", "ending_before", "expand[]", "expan
 
 @dataclass
 class FailedAnswer:
-    """The next so many requests are answered so, whatever they ask; hang_ms: after waiting for so long."""
+    """The answer to the next requests, whatever they ask; hang_ms: how long each waits first."""
 
     status: int
     times: int = 1
@@ -60,13 +60,13 @@ class StripeWorld:
 
     objects: dict[tuple[str, str], Mapping[str, Any]] = field(default_factory=dict)  # (account, id)
     permissions: dict[str, Sequence[str] | None] = field(default_factory=dict)
-    accounts: set[str] = field(default_factory=lambda: {OWN})  # to which keys have access
+    accounts: set[str] = field(default_factory=lambda: {OWN})  # that keys have access to
     requests: list[dict[str, Any]] = field(default_factory=list)
     failures: list[FailedAnswer] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def seed(self, things: Iterable[Mapping[str, Any]], account: str = OWN) -> None:
-        """Objects of an account; one with the id of another takes its place."""
+        """Seed objects of an account; an object replaces another with the same id."""
         with self.lock:
             self.accounts.add(account)
             self.objects.update({(account, thing["id"]): thing for thing in things})
@@ -89,7 +89,7 @@ class StripeWorld:
 
 
 def stripe_world() -> StripeWorld:
-    """The world of the application that is asked."""
+    """The world of the current application."""
     found: StripeWorld = current_app.extensions["sandbox.stripe"]
     return found
 
@@ -110,7 +110,7 @@ def _refused(refusal: _Refusal) -> tuple[Response, int]:
 
 @stripe_api.get("/v1/<path:place>")
 def get(place: str) -> Any:
-    """A list, or one object."""
+    """Return a list, or one object."""
     key = _key()
     account = request.headers.get("Stripe-Account") or OWN
     row = {"path": f"/v1/{place}", "query": request.query_string.decode("latin-1"), "account": account}
@@ -134,7 +134,7 @@ def get(place: str) -> Any:
 
 
 def _key() -> str:
-    """The key of a Bearer or Basic header."""
+    """The key in a Bearer or Basic header."""
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     key = given.strip()
     if scheme.lower() == "basic":
@@ -219,7 +219,7 @@ def _matches(thing: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
 
 
 def _shown(thing: Mapping[str, Any], account: str, expand: Sequence[str]) -> dict[str, Any]:
-    """The object with what was to be expanded, and without what a restricted key never sees."""
+    """The object with its expanded fields, and without what a restricted key never sees."""
     shown = {name: value for name, value in thing.items() if name not in _SECRET}
     for name in expand:
         inner = stripe_world().objects.get((account, str(shown.get(name))))
@@ -233,14 +233,14 @@ def _shown(thing: Mapping[str, Any], account: str, expand: Sequence[str]) -> dic
 
 @stripe_api.post("/__fake__/stripe")
 def seed() -> Any:
-    """`{"objects": […], "account": "acct_1", "keys": {"rk_live_1": ["invoice"]}, "fail": {"status": 429, …}}`.
+    """Seed `{"objects": […], "account": "acct_1", "keys": {"rk_live_1": ["invoice"]}, "fail": {"status": 429, …}}`.
 
     keys: what a key may read; null: the key is invalid.
     """
     told = request.get_json(force=True, silent=True)
     try:
         if not isinstance(told, dict):
-            raise TypeError  # noqa: TRY301 - one sentence for everything that is no seed
+            raise TypeError  # noqa: TRY301 - one sentence for everything that is not a seed
         stripe_world().seed(told.get("objects", ()), told.get("account", OWN))
         stripe_world().permissions.update(told.get("keys", {}))
         if "fail" in told:
@@ -252,7 +252,7 @@ def seed() -> Any:
 
 @stripe_api.get("/__fake__/stripe")
 def tell() -> Response:
-    """What was asked, and how many objects there are."""
+    """The requests so far, and the number of objects."""
     return jsonify({"objects": len(stripe_world().objects), "requests": list(stripe_world().requests)})
 
 

@@ -1,6 +1,6 @@
 """What the stand-in remembers: visitors, goals, payments, the requests of a minute, and its own clock.
 
-One lock, short holds; lists are copied out, so reading twenty thousand goals never stops the writing of the next.
+There is one lock, held briefly; lists are copied, so reading 20,000 goals never blocks the writing of the next.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _REQUESTS_KEPT: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What was said about a visitor: `known` (from known_from_ms on), `bot`, or `unknown`."""
+    """The seeded state of a visitor: `known` (from known_from_ms on), `bot`, or `unknown`."""
 
     state: str
     known_from_ms: int
@@ -37,7 +37,7 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A goal as it was recorded, and the request it came by (without its key)."""
+    """A recorded goal, and the request that sent it (without its key)."""
 
     event_id: str
     at_ms: int
@@ -65,7 +65,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class PlayedWebsite:
-    """One website, and how its requests are counted: by `bucket`, the key or token that asked."""
+    """One website. Its requests are counted by `bucket`, the key or token that asked."""
 
     id: str
     domain: str
@@ -73,7 +73,7 @@ class PlayedWebsite:
 
 
 def iso(at_ms: int) -> str:
-    """A time as DataFast writes it: 2026-05-01T10:00:00.123Z."""
+    """A time in DataFast's format: 2026-05-01T10:00:00.123Z."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -98,11 +98,11 @@ class World:
     # ---------------------------------------------------------------------------------------------------- the clock
 
     def now_ms(self) -> int:
-        """The sandbox's clock: real time, and what it was put forward."""
+        """The sandbox's clock: real time plus its adjustments."""
         return time.time_ns() // 1_000_000 + self._offset_ms
 
     def set_clock(self, *, now_ms: int | None = None, advance_ms: int = 0) -> None:
-        """Put the clock to a time, forward by some milliseconds, or (with neither) back to real time."""
+        """Set the clock to a time, advance it by milliseconds, or (with neither) return it to real time."""
         with self._lock:
             if now_ms is not None:
                 self._offset_ms = now_ms - time.time_ns() // 1_000_000
@@ -114,7 +114,7 @@ class World:
     # ------------------------------------------------------------------------------------------------ who may do what
 
     def website(self, key: str, website_id: str | None, scope: str) -> PlayedWebsite:
-        """The website that a key or token speaks for; Refusal 401, 400 or 403 (C1 to C4)."""
+        """The website of a key or token; Refusal 401, 400 or 403 (C1 to C4)."""
         options = self.options
         if key in options.keys:
             place = options.keys.index(key)
@@ -140,7 +140,7 @@ class World:
         return PlayedWebsite(website_id, _domain(options, ids.index(website_id)), token.text)
 
     def count_request(self, bucket: str, *, goal: bool) -> Mapping[str, str]:
-        """Count a request of a key; Refusal 429 above the rate (C6). Returns the headers for a success."""
+        """Count a request of a key; Refusal 429 above the rate limit (C6). Returns the headers for a success."""
         options = self.options
         limit = options.rate_per_minute
         if not limit or (goal and not options.rate_counts_goals):
@@ -189,7 +189,7 @@ class World:
             self._seeds.clear()
 
     def state(self, visitor: str) -> str:
-        """`known`, `bot` or `unknown`."""
+        """The state of a visitor: `known`, `bot` or `unknown`."""
         seed = self._seeds.get(visitor.lower())
         if seed is None:
             fits = VISITOR.fullmatch(visitor) or not self.options.uuid_only
@@ -197,7 +197,7 @@ class World:
         return "unknown" if seed.state == "known" and self.now_ms() < seed.known_from_ms else seed.state
 
     def visitors(self, website: PlayedWebsite) -> list[str]:
-        """Those with goals or seeded as known, in the order in which they came."""
+        """Visitors seeded as known, then those with goals, each once, in order of appearance."""
         with self._lock:
             seen = [visitor for site, visitor in self._by_visitor if site == website.domain]
             seeded = [visitor for visitor in self._seeds if self.state(visitor) == "known"]
@@ -206,7 +206,7 @@ class World:
     # -------------------------------------------------------------------------------------------------------- goals
 
     def record(self, website: PlayedWebsite, draft: Draft, headers: Mapping[str, str], raw: str) -> Recorded:
-        """Append a goal, every time: DataFast has no idempotency key."""
+        """Append a goal every time, because DataFast has no idempotency key."""
         with self._lock:
             at_ms = self.now_ms()
             goal = Recorded(
@@ -225,7 +225,7 @@ class World:
             return goal
 
     def goals(self, since: int = 0) -> Sequence[Recorded]:
-        """All goals from the so-many-th on, oldest first."""
+        """All goals after the first `since`, oldest first."""
         with self._lock:
             return self._goals[since:]
 
@@ -250,7 +250,7 @@ class World:
     def delete_goals(
         self, website: PlayedWebsite, *, visitor: str | None, name: str | None, start_ms: int | None, end_ms: int | None
     ) -> int:
-        """Delete what meets every filter that is given; returns how many."""
+        """Delete what matches every given filter; returns how many."""
 
         def doomed(goal: Recorded) -> bool:
             return (
@@ -283,7 +283,7 @@ class World:
         self._requests.append(row)
 
     def requests(self) -> list[dict[str, Any]]:
-        """Every request to the API of late, also the refused and the failed: when, what, its status and fault."""
+        """The latest requests to the API, including refused and failed ones: time, what, status and fault."""
         with self._lock:
             return list(self._requests)
 

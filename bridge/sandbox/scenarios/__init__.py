@@ -1,6 +1,6 @@
-"""The scenarios by name. `build` gives one as a tuple of steps, the same for the same name, seed and end.
+"""The scenarios by name. `build` returns one as a tuple of steps, the same for the same name, seed and end.
 
-Stripe's exist once an API version: `stripe-refund` is basil's, `stripe-refund@2020` the oldest's.
+Those of Stripe exist once per API version: `stripe-refund` is basil's, `stripe-refund@2020` is the oldest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEFAULT_SHAPE: Final = "basil"
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One life cycle. `help` is the first line of its docstring; shapes: the API versions it comes in."""
+    """One life cycle. `help` is the first line of its docstring; shapes: the API versions in which it exists."""
 
     name: str
     tell: Callable[..., None]
@@ -70,7 +70,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {scenario.name: scenario for scenario
 
 
 def find(name: str) -> tuple[Scenario, str | None]:
-    """A scenario and the API version to tell it in, from `stripe-refund` or `stripe-refund@2020`."""
+    """The scenario and the API version named by `stripe-refund` or `stripe-refund@2020`."""
     bare, _, shape = name.partition("@")
     scenario = SCENARIOS.get(bare)
     if scenario is None:
@@ -84,8 +84,8 @@ def find(name: str) -> tuple[Scenario, str | None]:
 def build(name: str, *, seed: int, end_s: int, spread: bool = False, test: bool = False) -> tuple[Step, ...]:
     """The steps of a scenario, the last one at `end_s`.
 
-    spread: keep the days between them (the first step may then be too old for a goal to be sent); otherwise a
-    second lies between them. test: as the provider sends it in test mode, when no goal may come of it.
+    spread: keep the days between them (the first step may then be too old for a goal to be sent); otherwise they are
+    one second apart. test: as the provider sends it in test mode, when it must not make a goal.
     """
     rehearsal = _tell(name, seed, 0, spread=spread, test=test)
     last_s = rehearsal[-1].at_s

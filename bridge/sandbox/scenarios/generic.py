@@ -1,4 +1,4 @@
-"""Events of one's own application, and a Polar order: both signed as Standard Webhooks say."""
+"""Events of your own application, and a Polar order, both signed according to Standard Webhooks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A Lemon Squeezy store: what happens in it, and every webhook that is sent alongside.
+"""A Lemon Squeezy store: what happens in it, and every webhook that it sends as a result.
 
-The visitor is in `meta.custom_data` of order, subscription and licence events. Payments of later months do
-not carry it here: the documentation says they may, nobody saw it, and the bridge must not depend on it.
+The visitor is in `meta.custom_data` of order, subscription and licence events. Payments of later months do not have it
+here: the documentation says that they may, nobody has seen it, and the bridge must not depend on it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _when(at_s: int) -> str:
 
 
 def _priced(attributes: Object, total: int, currency: str) -> None:
-    """Write one amount into every field that shows it: cents, dollars' cents, and text."""
+    """Write one amount into every field that shows it: in cents, in dollar cents, and as text."""
     dollars = round(total * float(_RATE[currency]))
     attributes |= {"currency": currency, "currency_rate": _RATE[currency]}
     for field in attributes:
@@ -40,7 +40,7 @@ def _priced(attributes: Object, total: int, currency: str) -> None:
 
 @dataclass(slots=True)
 class Thing:
-    """One object of the store: its JSON:API type, its id, its attributes."""
+    """One object of the store: its JSON:API type, its id and its attributes."""
 
     type: str
     id: int
@@ -49,7 +49,7 @@ class Thing:
 
 @dataclass(slots=True)
 class Sale:
-    """An order, its subscription if it began one, and the visitor who placed it."""
+    """An order, its subscription if it began one, and the visitor who placed the order."""
 
     visitor: str
     order: Thing
@@ -64,7 +64,7 @@ class Sale:
 
 
 class LemonSqueezyStore:
-    """One store. Each method is something that happens; it tells the webhooks of it."""
+    """One store. Each method is something that happens in it, and tells the webhooks about it."""
 
     def __init__(self, story: Story) -> None:
         self.story = story
@@ -102,7 +102,7 @@ class LemonSqueezyStore:
         }
 
     def _sign_urls(self, thing: Thing) -> None:
-        """The links in a body are signed anew each time it is rendered."""
+        """Sign the links in a body again, as for every rendering."""
         for name in thing.attributes.get("urls", {}):
             tail = f"expires={self.story.now_s + DAY_S}&signature={self.story.ids.hex(64)}"
             thing.attributes["urls"][name] = f"https://app.lemonsqueezy.com/my-orders/{thing.id}/{name}?{tail}"
@@ -143,7 +143,7 @@ class LemonSqueezyStore:
         return sale
 
     def refund(self, sale: Sale, total: int) -> None:
-        """`total` of the order is now refunded (the amount grows; a part of it is no `refunded`)."""
+        """`total` of the order is now refunded (the amount grows; if it is only a part, `refunded` stays false)."""
         full = total == sale.total
         self._refunded(sale.order, total, sale.currency, full=full)
         metadata = {
@@ -185,7 +185,7 @@ class LemonSqueezyStore:
     # ------------------------------------------------------------------------------------------- subscriptions
 
     def subscribe(self, visitor: str, price: int, *, currency: str = "USD", trial_days: int = 0) -> Sale:
-        """An order with its subscription, and the first invoice (of nothing, in a trial)."""
+        """An order with its subscription and the first invoice (of zero in a trial)."""
         sale = self.order(visitor, 0 if trial_days else price, currency=currency)
         item = sale.order.attributes["first_order_item"]
         until = self.story.now_s + (trial_days or 30) * DAY_S
@@ -222,7 +222,7 @@ class LemonSqueezyStore:
         return invoice
 
     def _updated(self, sale: Sale) -> None:
-        """`subscription_updated`: the catch-all that comes with every other subscription event."""
+        """`subscription_updated`: the catch-all event that accompanies every other subscription event."""
         assert sale.subscription is not None
         self.event("subscription_updated", sale.subscription, sale.visitor)
 
@@ -232,21 +232,21 @@ class LemonSqueezyStore:
         self._updated(sale)
 
     def renew(self, sale: Sale) -> Thing:
-        """A new period, paid."""
+        """A new period, which is paid."""
         invoice = self._invoice(sale, "renewal", sale.total)
         self.event("subscription_payment_success", invoice, None)
         self._turn(sale, status="active", status_formatted="Active", renews_at=_when(self.story.now_s + 30 * DAY_S))
         return invoice
 
     def fail(self, sale: Sale) -> Thing:
-        """A renewal whose card does not work."""
+        """A renewal whose card is declined."""
         invoice = self._invoice(sale, "renewal", sale.total, status="pending", status_formatted="Pending")
         self.event("subscription_payment_failed", invoice, None, self._dunning("payment_failed", sale))
         self._turn(sale, status="past_due", status_formatted="Past Due")
         return invoice
 
     def recover(self, sale: Sale, invoice: Thing) -> None:
-        """The failed invoice is paid after all; the success is told alongside."""
+        """The failed invoice is paid after all; the success event accompanies it."""
         self._touch(invoice, status="paid", status_formatted="Paid")
         self.event("subscription_payment_success", invoice, None)
         self.event("subscription_payment_recovered", invoice, None, self._dunning("payment_recovered", sale))
@@ -257,7 +257,7 @@ class LemonSqueezyStore:
         return Expected(goal, sale.visitor, {"provider": "lemonsqueezy", "amount": amount, "currency": sale.currency})
 
     def refund_invoice(self, sale: Sale, invoice: Thing, total: int) -> None:
-        """Some or all of one month's payment goes back."""
+        """All or part of one month's payment is refunded."""
         full = total == sale.total
         self._refunded(invoice, total, sale.currency, full=full)
         metadata = {
@@ -270,7 +270,7 @@ class LemonSqueezyStore:
         self.event("subscription_payment_refunded", invoice, None, Expected("refund", sale.visitor, metadata))
 
     def cancel(self, sale: Sale) -> None:
-        """Cancelled, and still paid until `ends_at`."""
+        """The subscription is cancelled, and remains paid until `ends_at`."""
         assert sale.subscription is not None
         self._say(
             sale,

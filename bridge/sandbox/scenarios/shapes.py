@@ -1,7 +1,7 @@
-"""The providers' objects as their API versions render them: key sets and empty values, read from package data.
+"""The providers' objects as their API versions render them: keys and empty values, read from package data.
 
 A file of `bridge/sandbox/shapes` holds one object in layers named for the versions that have them (`2020..acacia`).
-`make` fills one in: a field that this version does not have is left out, one that no version has is a mistake.
+`make` fills one in: a field that this version lacks is omitted, and one that no version has is a mistake.
 """
 
 from __future__ import annotations

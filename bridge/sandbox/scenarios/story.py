@@ -1,7 +1,7 @@
-"""What a scenario is made of: steps in their own time, ids from a seed, and the goals that must come of it.
+"""The parts of a scenario: steps with their own times, ids from a seed, and the goals that they must produce.
 
-A `Story` is the clock and the notebook of one scenario. It knows no socket, no signature and no real clock:
-the same scenario, seed and start give the same steps, byte for byte.
+A `Story` is the clock and the notebook of one scenario. It uses no socket, no signature and no real clock: the same
+scenario, seed and start produce the same steps, byte for byte.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ DAY_S: Final = 86_400
 
 
 def money(minor: int, currency: str) -> str:
-    """Minor units as DataFast gets them: 4900, usd -> `49.00`."""
+    """Minor units in DataFast's format: 4900, usd -> `49.00`."""
     return str(minor) if currency.lower() in _ZERO_DECIMAL else str(Decimal(minor).scaleb(-2))
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """A goal that the shipped mappings must make of a step: its name, its visitor, and metadata it must hold."""
+    """A goal that the shipped mappings must make of a step: its name, its visitor, and metadata that it must have."""
 
     name: str
     visitor: str
@@ -41,8 +41,8 @@ class Expected:
 class Step:
     """One webhook of a scenario.
 
-    at_s: when it happened (its own time); source: the last part of the URL; visitor: the id that its body carries;
-    goals: what the shipped rules must make of it, never anything for a test event; wire: how its bytes are written.
+    at_s: when it happened (its own time); source: the last part of the URL; visitor: the id in its body; goals: what
+    the shipped rules must make of it, never anything for a test event; wire: the format of its bytes.
     """
 
     at_s: int
@@ -57,10 +57,10 @@ class Step:
 
 
 class Ids:
-    """Ids of the forms that the providers use, from a seed."""
+    """Ids in the formats of the providers, from a seed."""
 
     def __init__(self, seed: str) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - ids of a play, not secrets
+        self._random = random.Random(seed)  # noqa: S311 - ids for a play, not secrets
         self._account = self.letters(10)
 
     def letters(self, count: int) -> str:
@@ -73,7 +73,7 @@ class Ids:
         return self._random.randrange(10 ** (digits - 1), 10**digits)
 
     def uuid(self) -> str:
-        """A version 4 UUID, which is what a DataFast visitor id is."""
+        """A version 4 UUID, the format of DataFast visitor ids."""
         text = self.hex(32)
         variant = self._random.choice("89ab")
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
@@ -89,7 +89,7 @@ class Ids:
 class Story:
     """The clock and the notebook of one scenario.
 
-    spread: the days between two steps are days; otherwise they are a second, so that nothing is too old to be sent.
+    spread: keep the days between two steps; otherwise they are a second apart, so that nothing is too old to be sent.
     """
 
     def __init__(self, name: str, seed: int, *, start_s: int, spread: bool = True, test: bool = False) -> None:
@@ -106,7 +106,7 @@ class Story:
         return self._visitors[-1]
 
     def wait(self, *, days: int = 0, hours: int = 0, minutes: int = 0, seconds: int = 0) -> None:
-        """Let time go by before the next step."""
+        """Let time pass before the next step."""
         whole = days * DAY_S + hours * 3_600 + minutes * 60 + seconds
         self.now_s += whole if self._spread else min(whole, 1)
 
@@ -120,7 +120,7 @@ class Story:
         body: Object,
         goals: Iterable[Expected] = (),
     ) -> None:
-        """Write down one webhook as it is now; later changes of the objects in it do not reach it."""
+        """Record one webhook as it is now; later changes to its objects do not affect it."""
         text = json.dumps(body)
         carried = next((visitor for visitor in self._visitors if visitor in text), None)
         self.steps.append(

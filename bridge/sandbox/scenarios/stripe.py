@@ -1,4 +1,4 @@
-"""Life cycles of Stripe customers, each in every API version. Later events carry no visitor id, as in life."""
+"""Life cycles of Stripe customers, each in every API version. As in reality, later events have no visitor id."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A Stripe account that sells: what happens to it, and every webhook that Stripe sends when it happens.
+"""A Stripe account that sells: what happens to it, and every webhook that Stripe sends as a result.
 
-Each method is one thing that a buyer, a seller or the calendar does. It moves the objects on, and tells the
-story the events with their side events, in an order in which Stripe may send them.
+Each method is one action of a buyer, a seller or the calendar. It advances the objects, and tells the story the events
+with their side events, in an order in which Stripe may send them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Purchase:
-    """A checkout in payment mode. The visitor is whom everything that follows must be attributed to."""
+    """A checkout in payment mode, and the visitor to whom everything that follows must be attributed."""
 
     visitor: str
     session: Object
@@ -63,7 +63,7 @@ class Account:
         previous: Object | None = None,
         by: str | None = "api",
     ) -> None:
-        """One event: `by` says whether an API call caused it (api) or Stripe itself (None)."""
+        """Tell one event. by: an API call caused it (api), or Stripe itself (None)."""
         ids = self.story.ids
         family = "3" if str(thing.get("id", "")).partition("_")[2][:1] == "3" else "1"
         id_ = ids.stripe("evt", family)
@@ -87,7 +87,7 @@ class Account:
 
     @contextmanager
     def updating(self, thing: Object, name: str, *goals: Expected, by: str | None = "api") -> Iterator[None]:
-        """Change an object inside; the event then tells what changed."""
+        """Change an object in the block; the event then says what changed."""
         before = copy.deepcopy(thing)
         yield
         self.event(name, thing, *goals, previous=difference(before, thing), by=by)
@@ -198,7 +198,7 @@ class Account:
         self.event("checkout.session.async_payment_failed", purchase.session, by=None)
 
     def abandon(self, visitor: str, amount: int) -> None:
-        """A checkout that nobody finished: expired after a day."""
+        """A checkout that nobody finished, expired after a day."""
         session = self.session(visitor, "payment", amount, "usd", None, "", None)
         session |= {"payment_status": "unpaid", "status": "expired"}
         session["customer_details"] = None
@@ -207,7 +207,7 @@ class Account:
     # ----------------------------------------------------------------------------------------- money going back
 
     def refund(self, visitor: str, charge: Object, amount: int) -> None:
-        """Give back some or all of a charge."""
+        """Refund all or part of a charge."""
         refund = self.make.make(
             "refund",
             id=self.make.ids.stripe("re", "3"),
@@ -238,7 +238,7 @@ class Account:
             refund["receipt_number"] = f"{self.make.ids.number(4)}-{self.make.ids.number(4)}"
 
     def dispute(self, visitor: str, charge: Object, *, names_intent: bool = True) -> Object:
-        """The buyer's bank takes the money back; a dispute names its charge, and not always the payment intent."""
+        """The buyer's bank takes the money back; a dispute names its charge, but not always the payment intent."""
         dispute = self.make.make(
             "dispute",
             id=self.make.ids.stripe("dp"),

@@ -1,7 +1,7 @@
-"""What happens to subscriptions at Stripe, with every webhook of it: see `stripe_account` for the rest.
+"""What happens to subscriptions at Stripe, with every webhook for it; see `stripe_account` for the rest.
 
-Since basil, periods live on the items, invoices name their subscription under `parent`, and nothing but
-`invoice_payment.paid` joins a payment intent to its invoice.
+Since basil, the items have the periods, invoices name their subscription under `parent`, and only
+`invoice_payment.paid` connects a payment intent to its invoice.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MONTH_S: Final = 30 * DAY_S
 
 @dataclass(slots=True)
 class Subscription:
-    """A subscription, its customer, and the open or last invoice with its charge."""
+    """A subscription, its customer, and the open or latest invoice with its charge."""
 
     visitor: str
     object: Object
@@ -33,14 +33,14 @@ class Subscription:
 
     @property
     def ends_s(self) -> int:
-        """The end of the paid period, wherever this version has it."""
+        """The end of the paid period, wherever this version keeps it."""
         item = self.object["items"]["data"][0]
         end: int = item.get("current_period_end", self.object.get("current_period_end"))
         return end
 
 
 class Billing(Account):
-    """An account that sells subscriptions too."""
+    """An account that also sells subscriptions."""
 
     def subscribe(
         self,
@@ -99,7 +99,7 @@ class Billing(Account):
         self.event("setup_intent.succeeded", intent)
 
     def _open(self, subscription: Subscription, by: str | None = "api") -> None:
-        """The invoice is made and becomes final."""
+        """The invoice is created and finalised."""
         invoice, now = subscription.invoice, self.story.now_s
         self.event("invoice.created", invoice, by=by)
         invoice |= {"status": "open", "hosted_invoice_url": f"https://invoice.stripe.com/i/{self.make.ids.letters(40)}"}
@@ -172,7 +172,7 @@ class Billing(Account):
         self.event("customer.subscription.trial_will_end", subscription.object, by=None)
 
     def turn(self, subscription: Subscription) -> None:
-        """A new period begins: the subscription moves on (and leaves a trial), its invoice is drafted and final."""
+        """A new period begins: the subscription moves on (and ends its trial), its invoice is drafted and finalised."""
         start = max(subscription.ends_s, self.story.now_s)
         period = (start, start + MONTH_S)
         price = subscription.price
@@ -195,13 +195,13 @@ class Billing(Account):
         holder |= bounds
 
     def renew(self, subscription: Subscription) -> None:
-        """A period's end with a card that works."""
+        """A period ends, and the card works."""
         self.turn(subscription)
         self._pay(subscription)
         self._settle(subscription, attempts=1, by=None)
 
     def fail(self, subscription: Subscription) -> None:
-        """The card of the open invoice does not work; the first time the subscription becomes past due."""
+        """The card for the open invoice is declined; the first time, the subscription becomes past due."""
         invoice, intent = subscription.invoice, subscription.intent
         assert intent is not None
         subscription.failures += 1
@@ -242,7 +242,7 @@ class Billing(Account):
             subscription.object["status"] = "active"
 
     def change(self, subscription: Subscription, price: Price) -> None:
-        """Another price from now on, with a proration that is paid at once when it costs more."""
+        """The price changes now, with a proration that is paid at once if the new price is higher."""
         old, item = subscription.price, subscription.object["items"]["data"][0]
         goal = Expected(
             "plan_upgraded" if price.amount > old.amount else "plan_downgraded",
@@ -281,7 +281,7 @@ class Billing(Account):
         self._settle(subscription, attempts=1)
 
     def cancel_later(self, subscription: Subscription, feedback: str = "too_expensive") -> None:
-        """The customer cancels in the portal, at the period's end. The newest versions set `cancel_at` alone."""
+        """The customer cancels in the portal, at the period's end. The newest versions set only `cancel_at`."""
         goal = Expected("cancel_scheduled", subscription.visitor, {"provider": "stripe"})
         with self.updating(subscription.object, "customer.subscription.updated", goal):
             subscription.object |= {

@@ -1,6 +1,6 @@
-"""Builds Stripe's objects with ids of Stripe's forms, and tells what an update changed.
+"""Builds Stripe's objects with ids in Stripe's formats, and computes what an update changed.
 
-It knows how the objects point to each other in each API version, and nothing about what happens when.
+It knows how the objects refer to each other in each API version, and nothing about what happens when.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A recurring price as the seller made it."""
+    """A recurring price as the seller created it."""
 
     id: str
     product: str
@@ -29,12 +29,12 @@ class Price:
 
 
 def listed(url: str, *items: Object) -> Object:
-    """Stripe's envelope of a list."""
+    """Stripe's envelope for a list."""
     return {"object": "list", "data": list(items), "has_more": False, "total_count": len(items), "url": url}
 
 
 def difference(before: Object, after: Object) -> Object:
-    """`previous_attributes`: the old values of what changed; of a changed object only what changed in it."""
+    """`previous_attributes`: the old values of what changed; for a changed object, only what changed in it."""
     previous: Object = {}
     for key, old in before.items():
         new = after.get(key)
@@ -66,7 +66,7 @@ class Objects:
         return self.shape in ("2020", "acacia")
 
     def make(self, name: str, /, **values: Any) -> Object:
-        """An object of this account, dated now."""
+        """An object of this account, created now."""
         values.setdefault("created", self._story.now_s)
         values.setdefault("livemode", self.live)
         template = shapes.stripe(name, self.shape)
@@ -109,7 +109,7 @@ class Objects:
         )
 
     def charge(self, intent: Object, customer: Object | None, *, email: str | None = None) -> Object:
-        """The charge of a payment intent that succeeded; the intent then names it, in its version's way."""
+        """The charge of a successful payment intent; the intent then names it, in the way of its version."""
         id_ = self.ids.stripe("ch", "3")
         details = shapes.stripe("charge", self.shape)["billing_details"] | {"email": email}
         charge = self.make(
@@ -149,7 +149,7 @@ class Objects:
         )
 
     def priced(self, price: Price) -> dict[str, Object]:
-        """`price` and `plan` of a subscription item."""
+        """The fields `price` and `plan` of a subscription item."""
         common = {
             "id": price.id,
             "product": price.product,

@@ -1,4 +1,4 @@
-"""One person across several tools: only the first ones can carry the visitor id, the later ones know other ids."""
+"""One person across several tools: only the first tools can carry the visitor id, the later ones know other ids."""
 
 from __future__ import annotations
 
