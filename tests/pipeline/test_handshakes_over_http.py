@@ -100,7 +100,7 @@ def server(request, shared_machine, tmp_path_factory):
     folder = tmp_path_factory.mktemp("handshakes")
     environ = environment(folder)
     if request.param == "worker":
-        process = shared_machine.web(environ, name="handshakes")
+        process = shared_machine.web(environ, name=folder.name)  # one log each, if it is started again
         yield Server(process.url, folder, lambda: process.log)
         assert "Traceback" not in process.log
         return
