@@ -50,7 +50,7 @@ TWO_A_CORE = $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 quick: lint  ## the same, and run the unit tests: about a minute, while you write
 	$(TESTS) -n auto -m "not long" tests/unit $(ARGS)
 
-test: lint  ## the same, and test every subject once: about ten minutes, before you commit
+test: lint  ## the same, and test every subject once: about six minutes, before you commit
 	$(TESTS) -n $(TWO_A_CORE) -m "not long" $(ARGS)
 
 test-all: lint  ## the same, and run every test: half an hour, as CI does
