@@ -46,6 +46,11 @@ def test_the_kept_verdicts_are_of_these_rows():
     assert {(said["preset"], said["how"]) for said in KEPT} == ran("run", "family", "assumed")
 
 
+def test_the_kept_differences_are_said_in_the_words_of_the_table():
+    kept = {(said["preset"], why) for said in KEPT for why in said["differences"]}
+    assert kept == {(difference.preset, difference.why) for difference in DIFFERENCES}, "make oracles ARGS=--write"
+
+
 @pytest.mark.parametrize("said", KEPT, ids=lambda said: f"{said['preset']} {said['against']}")
 def test_the_package_that_ran_is_pinned_and_named_by_the_preset(said):
     package, _, version = said["against"].rpartition("@")
