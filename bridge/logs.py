@@ -198,7 +198,7 @@ def _write(number: int, data: bytes) -> None:
 
 _LINES_MOST: Final = 4096
 _PIECE: Final = select.PIPE_BUF  # bytes that a pipe writes atomically
-_PAUSE_S: Final = 0.005  # so that a flood of lines does not wake the thread for each
+_PAUSE_S: Final = 0.02  # so that a flood of lines does not wake the thread for each
 _BEFORE_FORK_S: Final = 0.2
 _AT_EXIT_S: Final = 1.0
 _writer = _Writer()

@@ -234,8 +234,8 @@ _ADDRESS: Final = re.compile(rf"(?:{_SOMEBODY})(?:{'|'.join(map(re.escape, _AT))
 
 def without_addresses(text: str) -> str:
     """A sentence with e-mail addresses reduced to their first character: `a…@…`."""
-    if not any(at in text for at in _AT):
-        return text
+    if text.isascii() and "@" not in text and "%40" not in text and "\\u0040" not in text:
+        return text  # nearly every string; a loop over _AT would take four times as long
     return _ADDRESS.sub(lambda found: f"{found[1] or found[2]}{HIDDEN}@{HIDDEN}", text)
 
 

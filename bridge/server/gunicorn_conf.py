@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 
 # After this long, a computing thread (routing) yields the interpreter. An acknowledgement needs it about twenty times,
-# because each system call releases it; with Python's default it would wait 5 ms each time.
-SWITCH_S: Final = 0.0001
+# because each system call releases it; with Python's default it would wait 5 ms each time. With 0.1 ms, the loop and
+# the committer take it from each other so often that a flood costs a tenth more CPU time.
+SWITCH_S: Final = 0.0003
 
 
 def _settings() -> Settings:
