@@ -6,6 +6,7 @@ No line contains a body, a secret or an SDK's exception object: callers pass ids
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import select
@@ -47,7 +48,7 @@ with _as_if_not_installed("rich"):
 def configure(log_format: str = "auto") -> None:
     """Set up logging for a process: `console`, `json`, or `auto` (console on a terminal)."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    renderer: Any = structlog.dev.ConsoleRenderer() if console else _as_json
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -65,6 +66,13 @@ def configure(log_format: str = "auto") -> None:
 def _without_addresses(_logger: object, _method: str, line: EventDict) -> EventDict:
     """Remove e-mail addresses: an event's type or id, or a key, may be one or contain one."""
     return {name: without_addresses(value) if isinstance(value, str) else value for name, value in line.items()}
+
+
+_encode: Final = json.JSONEncoder(default=repr).encode  # `dumps` would make one for each line
+
+
+def _as_json(_logger: object, _method: str, line: EventDict) -> str:
+    return _encode(line)
 
 
 def _spelled(_logger: object, _method: str, line: EventDict) -> EventDict:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from email.utils import formatdate
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from gunicorn.http import errors as parse_errors
@@ -260,6 +261,7 @@ class Written:
         return len(data)
 
 
+@lru_cache(maxsize=64)  # in a flood, nearly all answers of a second are the same bytes
 def rendered(answer: HttpAnswer, version: tuple[int, int], now_s: int, *, kept: bool) -> bytes:
     """The bytes of an application's answer. version: the HTTP version of the request."""
     head = (

@@ -323,8 +323,6 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if not data:
             self._close(connection)
             return False
-        if connection.state is State.IDLE:
-            self._await_request(connection)
         self._feed(connection, data)
         return True
 
@@ -342,6 +340,8 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if not whole or inbound.large:
             self._room.hold(connection, inbound.held)
         if not whole:
+            if connection.state is not State.READING:
+                self._await_request(connection)
             self._get_on(connection, len(data))
             self._watch(connection, READ)
             while self._room.is_overfull and (giving := self._hungry.first()) is not None:
@@ -510,7 +510,6 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if not connection.kept:
             self._linger(connection)
         elif connection.inbound.left_over:
-            self._await_request(connection)
             self._feed(connection, b"")
         else:
             self._become(connection, State.IDLE)
