@@ -32,9 +32,10 @@ from bridge.server.framing import BODY_LIMIT, Inbound
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from bridge.model import Request
     from bridge.server import Deferred, HttpAnswer
 
-    Quick = Callable[[dict[str, Any]], HttpAnswer | Deferred]
+    Quick = Callable[[Request], HttpAnswer | Deferred]
 
 Member = TypeVar("Member")
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 from email.utils import formatdate
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gunicorn.http import errors as parse_errors
 from gunicorn.http import wsgi
+
+from bridge.model import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -259,6 +261,29 @@ class Written:
     def send(self, data: bytes) -> int:
         self.data += data
         return len(data)
+
+
+def received(request: Any, body: bytes, client: Any, server: Any) -> Request:
+    """Gunicorn's request with its whole body, equal to what an application makes of the same request in WSGI's environ.
+
+    client, server: the addresses of both ends, as the socket tells them.
+    """
+    headers: dict[str, str] = {}
+    for field, value in request.headers:
+        name = _header(field)
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    host = headers.get("host") or (f"{server[0]}:{server[1]}" if isinstance(server, tuple) else "")
+    path, _, query = request.uri.partition("?")
+    url = f"{request.scheme}://{host}{request.uri}"
+    address = client[0] if isinstance(client, tuple) else ""
+    if request.proxy_protocol_info:
+        address = request.proxy_protocol_info["client_addr"]
+    return Request(request.method, url, path, query, headers, body, address)
+
+
+@lru_cache(maxsize=1024)
+def _header(field: str) -> str:
+    return field.replace("_", "-").lower()
 
 
 @lru_cache(maxsize=64)  # in a flood, nearly all answers of a second are the same bytes

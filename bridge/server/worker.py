@@ -41,7 +41,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from bridge import logs
 from bridge.server import DEFERRED, DROPPED, Deferred, HttpAnswer, framing
 from bridge.server.connections import HUNGRY, QUIET, STRIDE, Connection, Crowd, Lane, Room, State, places
-from bridge.server.framing import BODY_LIMIT, SMALL_BODY, Written, refusal, rendered
+from bridge.server.framing import BODY_LIMIT, SMALL_BODY, Written, received, refusal, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -453,20 +453,16 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def handle(self, connection: Connection) -> None:
         """Let the application answer a connection's request. Runs in a thread or in the loop, and never raises."""
         connection.unread = not connection.inbound.whole
-        request, written = connection.request, Written()
+        request, body, written = connection.request, connection.inbound.next_request(), Written()
         try:
-            request.body = io.BytesIO(connection.inbound.next_request())
-            response, environ = wsgi.create(request, written, connection.client, connection.server, self.cfg)
-            environ.update({"wsgi.multithread": True, DROPPED: request.drops})
             self.nr += 1
             self._retiring = self._retiring or self.nr >= self.max_requests
-            if connection.unread or not self.alive or self._crowded:
-                response.force_close()
-            if connection.quick is not None:
-                answer: HttpAnswer | Deferred | None = connection.quick(environ)
+            last = connection.unread or not self.alive or self._crowded
+            if connection.quick is None:
+                answer: HttpAnswer | Deferred | None = self._run_application(connection, body, written, last=last)
             else:
-                answer = self._run_application(environ, response)
-            connection.kept = not (response.must_close or request.should_close() if answer else response.should_close())
+                answer = connection.quick(received(request, body, connection.client, connection.server))
+                connection.kept = not (last or request.should_close())
             if isinstance(answer, Deferred):
                 connection.deferred = answer
             elif answer is not None:
@@ -477,8 +473,13 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             connection.kept = False
         connection.out = bytes(written.data)
 
-    def _run_application(self, environ: dict[str, Any], response: Any) -> Deferred | None:
-        environ[DEFERRED] = None
+    def _run_application(self, connection: Connection, body: bytes, written: Written, *, last: bool) -> Deferred | None:
+        request = connection.request
+        request.body = io.BytesIO(body)
+        response, environ = wsgi.create(request, written, connection.client, connection.server, self.cfg)
+        environ.update({"wsgi.multithread": True, DROPPED: request.drops, DEFERRED: None})
+        if last:
+            response.force_close()
         parts = self.wsgi(environ, response.start_response)
         try:
             deferred: Deferred | None = environ[DEFERRED]
@@ -486,6 +487,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 for part in parts:
                     response.write(part)
                 response.close()
+            connection.kept = not (last or request.should_close() if deferred else response.should_close())
             return deferred
         finally:
             if hasattr(parts, "close"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, wait
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from flask import Blueprint, Response, request
@@ -30,6 +30,13 @@ from bridge.receive import Receiver, look_in, receive
 from bridge.server import Deferred, HttpAnswer
 from bridge.store.inbox.group_commit import PATIENCE_S
 from bridge.web.messages import Environ, request_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.model import Request
+
+Given = TypeVar("Given")
 
 PREFIX: Final = "/webhooks/"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -79,10 +86,13 @@ REFUSALS: Final[dict[type[BridgeError], HttpAnswer]] = {
 FAILED: Final = unavailable("The event could not be taken. Try again soon.", 30)
 
 
-def answer(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer | Deferred:
-    """Receive a webhook, and answer as soon as its outcome is known, without waiting for it. Never raises."""
+def answer(bridge: Receiver, name: str, read: Callable[[Given], Request], given: Given) -> HttpAnswer | Deferred:
+    """Receive a webhook, and answer as soon as its outcome is known, without waiting for it. Never raises.
+
+    read: makes the request from what the server has given.
+    """
     try:
-        taken = receive(bridge, name, lambda: request_of(environ))
+        taken = receive(bridge, name, partial(read, given))
     except Exception as error:  # noqa: BLE001 - it is logged; the sender is only told to try again
         return _refusal(error)
     if isinstance(taken, Reply):
@@ -140,7 +150,7 @@ def blueprint(bridge: Receiver) -> Blueprint:
 def _of_any_method(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer:
     method = environ["REQUEST_METHOD"]
     if method == "POST":
-        found = answer(bridge, name, environ)
+        found = answer(bridge, name, request_of, environ)
         return _waited_for(found) if isinstance(found, Deferred) else found
     return answer_look(bridge, name, environ) if method in ("GET", "HEAD") else USE_POST
 

@@ -26,22 +26,36 @@ _PLAIN: Final = frozenset({"", "identity"})
 
 def request_of(environ: Environ) -> Request:
     """The request with its whole body. Raises BodyEncoded or BodyTooLarge if it is refused."""
-    if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in _PLAIN:
-        raise BodyEncoded("the body is compressed")
-    body = _body(environ)
+    headers = _headers(environ)
+    length = _demand_plain(headers)
+    body = _body(environ, length)
     target = _target(environ)
     path, _, query = target.partition("?")
     host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
     url = f"{environ.get('wsgi.url_scheme', 'http')}://{host}{target}"
-    address = environ.get("REMOTE_ADDR", "")
-    return Request(environ["REQUEST_METHOD"], url, path, query, _headers(environ), body, address)
+    return Request(environ["REQUEST_METHOD"], url, path, query, headers, body, environ.get("REMOTE_ADDR", ""))
 
 
-def _body(environ: Environ) -> bytes:
-    stated = environ.get("CONTENT_LENGTH") or ""
+def accepted(request: Request) -> Request:
+    """A request that our own server has already read. Raises BodyEncoded or BodyTooLarge like `request_of`."""
+    _demand_plain(request.headers)
+    if len(request.body) > BODY_LIMIT:
+        raise BodyTooLarge("the body is over the limit")
+    return request
+
+
+def _demand_plain(headers: Mapping[str, str]) -> int | None:
+    """The stated length of a body that is not compressed, if its sender states one."""
+    if headers.get("content-encoding", "").strip().lower() not in _PLAIN:
+        raise BodyEncoded("the body is compressed")
+    stated = headers.get("content-length", "")
     length = int(stated) if stated.isascii() and stated.isdigit() else None
     if length is not None and length > BODY_LIMIT:
         raise BodyTooLarge("the stated length is over the limit")
+    return length
+
+
+def _body(environ: Environ, length: int | None) -> bytes:
     if length is None and not environ.get("wsgi.input_terminated"):
         return b""  # neither the server nor the client says where the input ends
     wanted = BODY_LIMIT + 1 if environ.get("wsgi.input_terminated") else length

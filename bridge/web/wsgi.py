@@ -18,11 +18,13 @@ from bridge import logs, store, web
 from bridge import settings as table
 from bridge.errors import StoreError, StoreGone
 from bridge.web.hooks import answer, source_at, unavailable
+from bridge.web.messages import accepted
 from bridge.web.metrics import AHEAD
 
 if TYPE_CHECKING:
     from flask import Flask
 
+    from bridge.model import Request
     from bridge.server import Deferred, HttpAnswer
     from bridge.settings import Settings
 
@@ -103,12 +105,14 @@ class Process:
             if self._bridge is not None:
                 self._bridge.stop()
 
-    def quick_for(self, request: Any) -> Callable[[dict[str, Any]], HttpAnswer | Deferred] | None:
+    def quick_for(self, request: Any) -> Callable[[Request], HttpAnswer | Deferred] | None:
         """The function that answers gunicorn's request at once, without a thread; None: the application answers."""
         if self._application is None or self._bridge is None or request.method != "POST":
             return None
+        if not request.uri.startswith("/"):
+            return None  # the form that a proxy takes
         name = source_at(request.path)
-        return None if name is None else partial(answer, self._bridge, name)
+        return None if name is None else partial(answer, self._bridge, name, accepted)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a request."""

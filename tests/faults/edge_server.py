@@ -65,8 +65,8 @@ def deferred(words):
     )
 
 
-def quick(environ):
-    path = environ["PATH_INFO"]
+def quick(request):
+    path = request.path
     if path.startswith("/quick/later/"):
         return deferred(path.split("/")[3:])
     if path == "/quick/broken":
@@ -75,7 +75,7 @@ def quick(environ):
         future = Future()
         future.set_result(None)
         return Deferred(future, 1.0, lambda _done: 1 / 0)
-    return told(f"{len(environ['wsgi.input'].read())} {os.getpid()}")
+    return told(f"{len(request.body)} {os.getpid()}")
 
 
 def app(environ, start_response):

@@ -13,6 +13,7 @@ from bridge import settings as table
 from bridge import web
 from bridge.server import Deferred
 from bridge.web import hooks
+from bridge.web.messages import request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +48,7 @@ class OwnServer:
         name = hooks.source_at(environ["RAW_URI"].partition("?")[0])
         if environ["REQUEST_METHOD"] != "POST" or name is None:
             return self._application(environ, start_response)
-        answer = hooks.answer(self._bridge, name, environ)
+        answer = hooks.answer(self._bridge, name, request_of, environ)
         if isinstance(answer, Deferred):
             wait((answer.future,), answer.within_s)
             answer.future.cancel()
