@@ -264,9 +264,9 @@ class Written:
 
 
 def received(request: Any, body: bytes, client: Any, server: Any) -> Request:
-    """Gunicorn's request with its whole body, equal to what an application makes of the same request in WSGI's environ.
+    """A request that gunicorn has parsed, with its whole body, as an application would find it in WSGI's environ.
 
-    client, server: the addresses of both ends, as the socket tells them.
+    Only an empty Content-Type differs, which is none there. client, server: both ends' addresses, as a socket has them.
     """
     headers: dict[str, str] = {}
     for field, value in request.headers:

@@ -27,8 +27,7 @@ _PLAIN: Final = frozenset({"", "identity"})
 def request_of(environ: Environ) -> Request:
     """The request with its whole body. Raises BodyEncoded or BodyTooLarge if it is refused."""
     headers = _headers(environ)
-    length = _demand_plain(headers)
-    body = _body(environ, length)
+    body = _body(environ, _acceptable_length(headers))
     target = _target(environ)
     path, _, query = target.partition("?")
     host = environ.get("HTTP_HOST") or f"{environ.get('SERVER_NAME', '')}:{environ.get('SERVER_PORT', '')}"
@@ -38,14 +37,14 @@ def request_of(environ: Environ) -> Request:
 
 def accepted(request: Request) -> Request:
     """A request that our own server has already read. Raises BodyEncoded or BodyTooLarge like `request_of`."""
-    _demand_plain(request.headers)
+    _acceptable_length(request.headers)
     if len(request.body) > BODY_LIMIT:
         raise BodyTooLarge("the body is over the limit")
     return request
 
 
-def _demand_plain(headers: Mapping[str, str]) -> int | None:
-    """The stated length of a body that is not compressed, if its sender states one."""
+def _acceptable_length(headers: Mapping[str, str]) -> int | None:
+    """The stated length of the body, if there is one. Raises BodyEncoded or BodyTooLarge for what the headers say."""
     if headers.get("content-encoding", "").strip().lower() not in _PLAIN:
         raise BodyEncoded("the body is compressed")
     stated = headers.get("content-length", "")

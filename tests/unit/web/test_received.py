@@ -63,6 +63,17 @@ def test_other_sockets_have_the_same_addresses(client, server):
     assert direct == request_of(environ)
 
 
+def test_a_proxy_that_says_so_before_the_request_names_the_client_to_both():
+    request = parsed("Host: shop.example")
+    request.proxy_protocol_info = {
+        "proxy_protocol": "TCP4", "client_addr": "198.51.100.9", "client_port": 7, "proxy_addr": "10.0.0.1",
+        "proxy_port": 80,
+    }  # fmt: skip
+    direct, environ = both(request)
+    assert direct.address == "198.51.100.9"
+    assert direct == request_of(environ)
+
+
 @pytest.mark.parametrize(("lines", "body", "error"), [
     (("Host: x", "Content-Encoding: gzip"), BODY, BodyEncoded),
     (("Host: x", "Content-Encoding:  GZIP "), BODY, BodyEncoded),

@@ -9,6 +9,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.http.message import Request
+from gunicorn.http.unreader import IterUnreader
 from structlog.testing import capture_logs
 from werkzeug.test import Client
 
@@ -66,6 +69,23 @@ def test_requests_are_answered_while_the_process_stops(process, tmp_path):
     process.start()
     process.stop()
     assert post(process).json == {"status": "accepted"}
+
+
+@pytest.mark.parametrize(("method", "target", "quick"), [
+    ("POST", "/webhooks/shop", True),
+    ("POST", "/webhooks/nobody", True),  # 404 needs no thread either
+    ("GET", "/webhooks/shop", False),
+    ("POST", "/links", False),
+    ("POST", "http://shop.example/webhooks/shop", False),  # the form that a proxy takes: its URL is not as it was sent
+])  # fmt: skip
+def test_only_a_webhook_in_its_usual_form_needs_no_thread(process, tmp_path, method, target, quick):
+    (tmp_path / "mappings").mkdir()
+    (tmp_path / "mappings" / "shop.yaml").write_text(MAPPING)
+    (tmp_path / "disk").mkdir()
+    process.start()
+    head = f"{method} {target} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\n\r\n"
+    request = Request(Config(), IterUnreader([head.encode()]), ("192.0.2.7", 50001), 1)
+    assert (process.quick_for(request) is not None) is quick
 
 
 def test_a_stop_waits_for_what_is_counted_in_advance(process, tmp_path, monkeypatch):
