@@ -25,6 +25,13 @@ def test_lines_of_many_threads_never_mix():
     assert sorted((line["number"], line["count"]) for line in told) == [(n, c) for n in range(8) for c in range(200)]
 
 
+def test_a_value_that_json_does_not_have_is_shown_as_python_shows_it():
+    program = "from bridge import logs\nlogs.configure('json')\nlogs.get('x').info('y', raw=b'\\xff', kinds={1})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    line = json.loads(done.stderr)
+    assert (line["raw"], line["kinds"], line["part"], line["level"]) == (r"b'\xff'", "{1}", "x", "info")
+
+
 def test_nobody_listening_is_no_fault():
     program = (
         "import os\nfrom bridge import logs\nlogs.configure('json')\nos.close(2)\nlogs.get('x').info('y')\nprint('on')"
