@@ -52,8 +52,8 @@ def alarms(
 ) -> tuple[Alarm, ...]:
     """All alarms, the most serious first. sources, destinations: the currently configured ones.
 
-    rules_fault: why this process refused its mapping files. share: how many of the goals that can have a visitor should
-    have one.
+    rules_fault: why this process refused its mapping files. share: how many of the goals that can have a visitor
+    should have one.
     """
     return (
         *_worker(seen),
@@ -333,8 +333,8 @@ def silent(state: SourceState, now_ms: int) -> str | None:
 
 
 def _likely(source: Source) -> str:
-    if source.secret_fault is not None:
-        return f"The likely cause is that its secret was lost: {source.secret_fault}."
+    if source.secret_error is not None:
+        return f"The likely cause is that its secret was lost: {source.secret_error}."
     names = " or ".join(source.secret_names) or f"`secret` in {source.name}.yaml"
     return (
         f"The likely cause is that the provider has another secret now: compare {names} with the provider's page. If"
@@ -355,11 +355,11 @@ def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
             continue
         requests = "request" if state.refused_in_row == 1 else f"{state.refused_in_row:,} requests"
         refused = f"Source {state.source} refused the last {requests}, {span(since_ms)} ago: "
-        if source.secret_fault is not None:
+        if source.secret_error is not None:
             yield Alarm(
                 "no_secret",
                 "A source was sent something, but has no secret.",
-                f"{refused}{source.secret_fault}.",
+                f"{refused}{source.secret_error}.",
                 state.source,
             )
         else:

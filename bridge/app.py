@@ -103,7 +103,7 @@ class Bridge:
     @property
     def rules_fault(self) -> str | None:
         """Why the current mapping files were refused; None if they are in force."""
-        return self._rulebook.fault
+        return self._rulebook.problem
 
     def look_at_rules(self) -> None:
         """Check the mapping files now instead of at the next interval, for somebody who has just saved them."""
@@ -205,7 +205,7 @@ class Bridge:
             lambda: 0,
             (
                 Chore("rules", LOOK_S, self._rulebook.look),
-                Chore("file", LOOK_S, self.store.demand_file),
+                Chore("file", LOOK_S, self.store.require_file),
                 Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
                 Chore("heartbeat", HEARTBEAT_S, self._beat),

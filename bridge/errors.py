@@ -1,14 +1,19 @@
 """The tree of errors. Each class carries what its handler has to decide, so no code parses a message.
 
-BridgeError ├── FaultsError          several problems at once: `faults` has a sentence for each │   ├── SettingsError
-nothing starts │   └── MappingError     the last good set of rules stays in force ├── UsageError           exit code 2:
-the command was called in a way that it does not understand ├── EditRefused          400: a mapping file cannot be shown
-for editing, or cannot be saved; it is unchanged │   └── FileChanged      409: somebody else changed it in between ├──
-UnknownSource        404 ├── SourceOff            503 for `retry_after_s`: the source has no usable secret, which may be
-set at any minute ├── SignatureError       401: the request is not authentic; `reason` is for the log only ├──
-BodyTooLarge         413: more than 1 MiB ├── BodyEncoded          415: a compressed request, whose signed bytes cannot
-be seen ├── UnreadableBody       200 and quarantine: the request is authentic, but its body is not a document └──
-StoreError
+BridgeError
+├── ProblemsError        several problems at once: `problems` has a sentence for each
+│   ├── SettingsError    nothing starts
+│   └── MappingError     the last good set of rules stays in force
+├── UsageError           exit code 2: the command was called in a way that it does not understand
+├── EditRefused          400: a mapping file cannot be shown for editing, or cannot be saved; it is unchanged
+│   └── FileChanged      409: somebody else changed it in between
+├── UnknownSource        404
+├── SourceOff            503 for `retry_after_s`: the source has no usable secret, which may be set at any minute
+├── SignatureError       401: the request is not authentic; `reason` is for the log only
+├── BodyTooLarge         413: more than 1 MiB
+├── BodyEncoded          415: a compressed request, whose signed bytes cannot be seen
+├── UnreadableBody       200 and quarantine: the request is authentic, but its body is not a document
+└── StoreError
     ├── StoreUnavailable 503 for `retry_after_s`: the same request may succeed later
     │   ├── StoreConflict run the same transaction again immediately: two conflicted
     │   ├── StoreLocked   wait, if there is time: another connection holds a lock
@@ -31,19 +36,19 @@ class BridgeError(Exception):
     """Base class of everything this project raises on purpose."""
 
 
-class FaultsError(BridgeError):
+class ProblemsError(BridgeError):
     """Several problems found at once, one sentence each, in the order in which a person would fix them."""
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = tuple(faults)
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
 
 
-class SettingsError(FaultsError):
+class SettingsError(ProblemsError):
     """The environment holds values that are not valid."""
 
 
-class MappingError(FaultsError):
+class MappingError(ProblemsError):
     """The mapping files have problems: `file:line:col: sentence`, one line each."""
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bridge import rules, sources
-from bridge.errors import FaultsError
+from bridge.errors import ProblemsError
 from bridge.model import Destination, Source
 from bridge.text import listing
 
@@ -54,15 +54,15 @@ def from_preset(name: str, provider: str, environ: Mapping[str, str]) -> Source 
     text = f"provider: {json.dumps(provider)}\ngoals: []\n"
     try:
         return load({f"{name}.yaml": text}, environ, sources.presets()).sources[name]
-    except FaultsError:
+    except ProblemsError:
         return None
 
 
 def _problems(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
     """Values that are not usable secrets, with their place; and the consequence if no other can verify."""
     for name, source in sorted(found.items()):
-        off = source.secret_problems and source.secret_fault
-        for sentence in [source.secret_fault] if off else source.secret_problems:
+        off = source.secret_problems and source.secret_error
+        for sentence in [source.secret_error] if off else source.secret_problems:
             yield f"{read.mappings[name].secret_place}: {sentence}"
 
 
@@ -81,8 +81,8 @@ def _shared(read: RuleSet, found: Mapping[str, Source]) -> Iterator[str]:
 
 def judge(source: Source) -> tuple[Source, tuple[str, ...]]:
     """The source, switched off if nothing can ever verify, and the warnings for its owner."""
-    found = sources.faults(source)
+    found = sources.problems(source)
     if not source.secrets or sources.can_verify(source):
         return source, found
-    fault = f"{'; '.join(found)}; so nothing can be verified and POST /webhooks/{source.name} answers 503"
-    return replace(source, secrets=(), secret_fault=fault), (fault,)
+    problem = f"{'; '.join(found)}; so nothing can be verified and POST /webhooks/{source.name} answers 503"
+    return replace(source, secrets=(), secret_error=problem), (problem,)

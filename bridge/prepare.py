@@ -198,7 +198,7 @@ class Preparer:
         except UnreadableBody as error:
             return ReadEvent(event, quarantine=str(error))
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop the events behind this one
-            return ReadEvent(event, quarantine=_fault(event, error))
+            return ReadEvent(event, quarantine=_problem(event, error))
         return ReadEvent(event, tuple(read))
 
     def judge(self, read: ReadEvent) -> PreparedEvent:
@@ -210,7 +210,7 @@ class Preparer:
         try:
             elements = tuple(self._element(source, event, document) for document in read.documents)
         except Exception as error:  # noqa: BLE001 - as above
-            return PreparedEvent(event, quarantine=_fault(event, error))
+            return PreparedEvent(event, quarantine=_problem(event, error))
         return PreparedEvent(event, elements)
 
     def _document(self, source: Source, event: Event, number: int, document: Document, name: str) -> ReadDocument:
@@ -297,7 +297,7 @@ class Preparer:
         return (*self._judged(planned.candidates), *(item for item in judged if item.path not in mine))
 
 
-def _fault(event: Event, error: Exception) -> str:
+def _problem(event: Event, error: Exception) -> str:
     log.error("prepare.fault", event_id=event.id, error=type(error).__name__)  # a traceback quotes bodies
     return f"reading this event failed here ({type(error).__name__})"
 

@@ -133,7 +133,7 @@ def _handshake(bridge: Receiver, source: Source, request: Request, started: floa
 
 def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent:
     if not source.secrets:
-        raise SourceOff(source.secret_fault or "no usable secret is set")
+        raise SourceOff(source.secret_error or "no usable secret is set")
     signature = _remembered(source, sources.verify(source, request, now_s), now_s)
     try:
         return sources.read(source, request, signature)

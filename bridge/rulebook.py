@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bridge.rules import RuleSet
 
-FAULTS_TOLD: Final = 3  # in the sentence of /status; the log line and `check` name every one
+PROBLEMS_SHOWN: Final = 3  # in the sentence of /status; the log line and `check` name every one
 log = logs.get("rules")
 
 
@@ -49,7 +49,7 @@ class Rulebook:
         self._store = store
         self._looking = threading.Lock()
         self._seen: dict[str, str] | None = None
-        self.fault: str | None = None
+        self.problem: str | None = None
         self._refused: tuple[str, ...] = ()
         self.current = self._first()
         _warn(self.current)
@@ -64,14 +64,14 @@ class Rulebook:
         try:
             files = rules.read_files(self._folder)
         except MappingError as error:
-            self._refuse(error.faults)
+            self._refuse(error.problems)
             self._seen = self._taken = None  # what comes back is looked at again
             return
         settled = files == self._seen
         self._seen = files
         if not settled or files == self._taken:
             if settled and not self._untested and files == rules.own(self.current.files):
-                self.fault = None
+                self.problem = None
             return
         self._take(files)
         self._taken = files
@@ -100,7 +100,7 @@ class Rulebook:
         good = self._loaded(self._last_accepted())
         if good is None:
             raise error
-        self._refuse(error.faults)
+        self._refuse(error.problems)
         return good
 
     def _last_if_any(self) -> dict[str, str] | None:
@@ -127,11 +127,11 @@ class Rulebook:
         try:
             fresh = self._successor(files)
         except MappingError as error:
-            self._refuse(error.faults)
+            self._refuse(error.problems)
             return
         self.current = fresh
         self._untested = False
-        self.fault = None
+        self.problem = None
         self._remember(fresh)
         _warn(fresh)
         log.info("rules.reloaded", rules=fresh.hash[:12], sources=sorted(fresh.sources))
@@ -153,12 +153,12 @@ class Rulebook:
         except StoreError as error:
             log.warning("rules.not_stored", reason=str(error))
 
-    def _refuse(self, faults: tuple[str, ...]) -> None:
-        if self.fault is None or faults != self._refused:
-            log.warning("rules.refused", faults=list(faults))
-        self._refused = faults
-        more = [f"and {len(faults) - FAULTS_TOLD:,} more"] if len(faults) > FAULTS_TOLD else []
-        self.fault = "; ".join([*faults[:FAULTS_TOLD], *more])
+    def _refuse(self, problems: tuple[str, ...]) -> None:
+        if self.problem is None or problems != self._refused:
+            log.warning("rules.refused", faults=list(problems))
+        self._refused = problems
+        more = [f"and {len(problems) - PROBLEMS_SHOWN:,} more"] if len(problems) > PROBLEMS_SHOWN else []
+        self.problem = "; ".join([*problems[:PROBLEMS_SHOWN], *more])
 
 
 def _warn(taken: RuleSet) -> None:

@@ -78,7 +78,7 @@ def faults(text: str, environ: Mapping[str, str] | None = None, *, name: str = "
     try:
         load(text, environ, name=name)
     except MappingError as error:
-        return [fault.removeprefix("mappings/") for fault in error.faults]
+        return [problem.removeprefix("mappings/") for problem in error.problems]
     return []
 
 

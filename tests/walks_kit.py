@@ -15,7 +15,7 @@ MOST = {"A webhook to its 200": 12, "An event to its goals": 15, "A goal to Data
 ASIDES = ("bridge.store.database.", "bridge.store.clock", "bridge.store.facts")
 
 
-def demand_described(heading: str, functions: list[str]) -> None:
+def require_described(heading: str, functions: list[str]) -> None:
     """The page lists exactly these functions, not too many, and names no other that does not exist."""
     text = section("docs/architecture.md", heading)
     print("\n".join(functions))  # `pytest -s` shows what to write there

@@ -15,7 +15,7 @@ import click
 
 from bridge.cli.catalogue import Catalogue
 from bridge.cli.screen import Screen, hang_up, open_standard_streams, unwritten_reason
-from bridge.errors import BridgeError, FaultsError, UsageError
+from bridge.errors import BridgeError, ProblemsError, UsageError
 
 FINE, NO, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 
@@ -60,8 +60,8 @@ def _run(words: list[str], screen: Screen) -> int:
     except UsageError as error:
         screen.refuse([str(error)])
         return WRONG_USE
-    except FaultsError as error:
-        screen.refuse(error.faults)
+    except ProblemsError as error:
+        screen.refuse(error.problems)
         return NO
     except BridgeError as error:
         screen.refuse([str(error)])

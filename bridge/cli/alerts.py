@@ -12,7 +12,7 @@ from bridge.alerts import messages, targets
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import Section
 from bridge.cli.screen import of_context
-from bridge.errors import BridgeError, FaultsError
+from bridge.errors import BridgeError, ProblemsError
 from bridge.lookup.step import fingerprint
 from bridge.store.operator import alerting, status
 from bridge.text import count, when_short
@@ -79,7 +79,7 @@ def _alarms(conn: Connection) -> tuple[Alarm, ...]:
     settings = resources.settings_or_defaults()
     try:
         rule_set = resources.load_rules()
-    except FaultsError:
+    except ProblemsError:
         rule_set = None
     destinations, key = loading.destinations(settings, rule_set), settings.stripe_api_key
     seen = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))

@@ -20,7 +20,7 @@ from bridge.alerts import targets
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, of_context
-from bridge.errors import BridgeError, FaultsError, SettingsError
+from bridge.errors import BridgeError, ProblemsError, SettingsError
 from bridge.text import count
 from bridge.workbench import checking
 
@@ -36,7 +36,7 @@ _PATIENCE_S: Final = 2.0  # for a database that may not answer: its contents onl
 class CheckReport:
     """The findings of `check`; `ok` if nothing is wrong."""
 
-    faults: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     suspicions: list[str] = field(default_factory=list)  # the warnings that --strict counts as problems
     alerts: str | None = None  # how many targets BRIDGE_ALERTS has, and for which services
@@ -44,7 +44,7 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        return not self.faults
+        return not self.problems
 
 
 @command(
@@ -77,10 +77,11 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
         _check_mappings(report, given, *found)
     report.warnings = [warning for warning in report.warnings if warning not in report.suspicions]
     if strict:
-        report.faults += report.suspicions
+        report.problems += report.suspicions
     else:
         report.warnings += report.suspicions
-    screen.write_json({"ok": report.ok, **asdict(report)})
+    fields = asdict(report)
+    screen.write_json({"ok": report.ok, "faults": fields.pop("problems"), **fields})
     _print(screen, report)
     return 0 if report.ok else 1
 
@@ -88,17 +89,17 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
 def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
     try:
         loaded = settings.load(given)
-        report.faults += loaded.problems
+        report.problems += loaded.problems
         report.warnings += loaded.warnings
         names = [setting.name for setting in settings.TABLE]
         ours = [name for name in names if name.startswith(("BRIDGE_", "DATAFAST_"))]
         report.suspicions += checking.misspelt(set(given) - set(names), given, ours, _ALIKE)
         if loaded.bridge_alerts:  # apprise is loaded only if there are targets
             report.alerts = targets.summary(loaded.bridge_alerts)
-            report.faults += targets.unreadable(loaded.bridge_alerts)
-        resources.demand_usable(loaded.database_url)
+            report.problems += targets.unreadable(loaded.bridge_alerts)
+        resources.require_usable(loaded.database_url)
     except SettingsError as error:
-        report.faults += error.faults
+        report.problems += error.problems
 
 
 def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, dict[str, str]] | None:
@@ -107,15 +108,15 @@ def _texts(report: CheckReport, file: Path | None, folder: Path) -> tuple[str, d
         if file is None:
             return str(folder), rules.read_files(folder)
         return str(file.parent), {file.name: rules.read_file(file)}
-    except FaultsError as error:
-        report.faults += error.faults
+    except ProblemsError as error:
+        report.problems += error.problems
         return None
 
 
 def _check_mappings(report: CheckReport, given: dict[str, str], folder: str, texts: dict[str, str]) -> None:
     settings = resources.settings_or_defaults()
     found = checking.check_files(texts, given, settings, folder, resources.now_ms())
-    report.faults += found.faults
+    report.problems += found.problems
     report.warnings += [warning for warning in found.warnings if warning not in report.warnings]
     report.suspicions += found.suspicions
     report.files = found.files
@@ -144,14 +145,14 @@ def _print(screen: Screen, report: CheckReport) -> None:
         screen.line(report.alerts)
     for warning in report.warnings:
         screen.mark("warn", warning)
-    for fault in report.faults:
-        screen.line(fault)
+    for problem in report.problems:
+        screen.line(problem)
     screen.say(_verdict(report))
 
 
 def _verdict(report: CheckReport) -> str:
     """The last line, which people read first: how much there is to fix."""
-    problems, warnings = count(len(report.faults), "problem"), count(len(report.warnings), "warning")
+    problems, warnings = count(len(report.problems), "problem"), count(len(report.warnings), "warning")
     if report.warnings:
-        return f"{problems}, {warnings}." if report.faults else f"{warnings}."
-    return f"{problems}." if report.faults else "No problems."
+        return f"{problems}, {warnings}." if report.problems else f"{warnings}."
+    return f"{problems}." if report.problems else "No problems."

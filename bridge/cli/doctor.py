@@ -21,7 +21,7 @@ from bridge.alerts import targets
 from bridge.cli import resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import of_context
-from bridge.errors import FaultsError, SettingsError, StoreError, UsageError
+from bridge.errors import ProblemsError, SettingsError, StoreError, UsageError
 from bridge.lookup import asking
 from bridge.lookup.step import DEADLINE_MS, STRIPE_URL, fingerprint, is_test
 from bridge.model import Candidate, CompletedGoal, Destination, Outcome, OutcomeKind
@@ -92,9 +92,9 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
     settings = None
     try:
         settings = settings_.load(given)
-        resources.demand_usable(settings.database_url)
+        resources.require_usable(settings.database_url)
     except SettingsError as error:
-        yield from (Finding("fail", "settings", problem) for problem in error.faults)
+        yield from (Finding("fail", "settings", problem) for problem in error.problems)
     else:
         yield from (Finding("fail", "settings", problem) for problem in settings.problems)
         if not settings.problems:
@@ -104,8 +104,8 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
     rule_set = None
     try:
         rule_set = resources.load_rules()
-    except FaultsError as error:
-        yield from (Finding("fail", "mappings", problem) for problem in error.faults)
+    except ProblemsError as error:
+        yield from (Finding("fail", "mappings", problem) for problem in error.problems)
     else:
         yield from _rules(rule_set)
     with resources.maybe_store() as (store, reason):
@@ -147,7 +147,7 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
     destinations = loading.destinations(settings, rule_set)
     key = settings.stripe_api_key
     try:
-        status.demand_ready(store)
+        status.require_ready(store)
         with store.read() as conn:
             doubt = status.durability_doubt(conn)
             found = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bridge.model import Source
     from bridge.store import Store
     from bridge.store.operator.queries import EventDetail, EventLine
-    from bridge.workbench.replay import ForetoldEvent
+    from bridge.workbench.replay import PreviewedEvent
 
 _SHOWN: Final = 50  # events in the preview of a replay
 
@@ -179,7 +179,7 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
         with store.read() as conn:
             lines = _selected(conn, names, **filters)
             if not lines:
-                _demand_known(conn, filters["source"], filters["type"])
+                _require_known(conn, filters["source"], filters["type"])
         if dry_run:
             _rehearse(screen, store, [line.id for line in lines])
             return 0
@@ -215,7 +215,7 @@ def _selected(
     return resources.every(partial(queries.list_events, conn), wanted)
 
 
-def _demand_known(conn: Connection, source: str | None, event_type: str | None) -> None:
+def _require_known(conn: Connection, source: str | None, event_type: str | None) -> None:
     """BridgeError for a source or type without any stored event: most likely a typing error."""
     if source and not queries.list_events(conn, queries.EventFilter(source=source, limit=1)):
         raise BridgeError(
@@ -245,12 +245,12 @@ def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
     for source in rule_set.sources.values():
         screen.hide(sources.unshowable(source))
     preparer = stored.preparer(store, rule_set, settings)
-    found = list(replays.foretell(store, preparer, ids))
-    screen.write_json(_foretold_json(found))
-    _print_foretold(screen, found)
+    found = list(replays.preview(store, preparer, ids))
+    screen.write_json(_previews_json(found))
+    _print_previews(screen, found)
 
 
-def _foretold_json(found: Sequence[ForetoldEvent]) -> dict[str, Any]:
+def _previews_json(found: Sequence[PreviewedEvent]) -> dict[str, Any]:
     """How many goals would be new, take something or stay as they are; then each event with its goals."""
     goals = Counter(goal.outcome for one in found for goal in one.goals)
     return {
@@ -264,7 +264,7 @@ def _foretold_json(found: Sequence[ForetoldEvent]) -> dict[str, Any]:
     }
 
 
-def _print_foretold(screen: Screen, found: Sequence[ForetoldEvent]) -> None:
+def _print_previews(screen: Screen, found: Sequence[PreviewedEvent]) -> None:
     screen.heading(replays.summary(found))
     rows = replays.news(found)
     if rows:

@@ -54,7 +54,7 @@ def init(folder: Path, tools: Sequence[str]) -> None:
     must be new or empty.
     """
     chosen = _chosen(tools, sorted(shipped()))
-    _demand_empty(folder)
+    _require_empty(folder)
     files = files_for(chosen)
     _write(folder, files)
     screen = of_context()
@@ -81,7 +81,7 @@ def _guess(asked: str, known: Collection[str]) -> str:
     return f'"{asked[:60]}"' + (f' (did you mean "{meant}"?)' if meant else "")
 
 
-def _demand_empty(folder: Path) -> None:
+def _require_empty(folder: Path) -> None:
     try:
         there = folder.is_dir() and any(folder.iterdir())
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge import loading, sources
 from bridge.cli import resources
-from bridge.errors import FaultsError
+from bridge.errors import ProblemsError
 from bridge.identity.sentences import in_words
 from bridge.store.operator import queries
 from bridge.text import shown, when
@@ -166,7 +166,7 @@ def source_of(name: str, provider: str) -> Source | None:
     """The source from its current file, else from its provider's preset; None if neither can be read."""
     given, presets = resources.environ(), sources.presets()
     for file in (f"{name}.yaml", f"{name}.yml"):
-        with suppress(OSError, FaultsError):
+        with suppress(OSError, ProblemsError):
             text = (resources.mappings_folder() / file).read_bytes().decode("utf-8-sig", "surrogateescape")
             return loading.load({f"{name}.yaml": text}, given, presets).sources[name]
     return loading.from_preset(name, provider, given)

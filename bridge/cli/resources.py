@@ -42,11 +42,11 @@ def environ() -> dict[str, str]:
 def settings() -> Settings:
     """All settings; SettingsError names every problem."""
     loaded = settings_.load(environ())
-    demand_usable(loaded.database_url)
+    require_usable(loaded.database_url)
     return loaded
 
 
-def settings_or_defaults(warn: Callable[[str], None] = lambda _fault: None) -> Settings:
+def settings_or_defaults(warn: Callable[[str], None] = lambda _problem: None) -> Settings:
     """The settings, or the defaults if any setting is wrong: for commands that answer another question.
 
     warn: called with each problem.
@@ -55,8 +55,8 @@ def settings_or_defaults(warn: Callable[[str], None] = lambda _fault: None) -> S
     try:
         return settings_.load(given)
     except SettingsError as error:
-        for fault in error.faults:
-            warn(fault)
+        for problem in error.problems:
+            warn(problem)
         return settings_.load({})
 
 
@@ -64,11 +64,11 @@ def database_url() -> str:
     """Only `DATABASE_URL`, whatever else is wrong."""
     kept = {name: value for name, value in environ().items() if name in _FOR_DATABASE or hosts.is_of_a_host(name)}
     url = settings_.load(kept).database_url
-    demand_usable(url)
+    require_usable(url)
     return url
 
 
-def demand_usable(url: str) -> None:
+def require_usable(url: str) -> None:
     """SettingsError if the file of a SQLite database can never be opened; a server may come back at any time."""
     reason = database_file.unusable(url)
     if reason is not None:
@@ -140,12 +140,12 @@ def few_collections() -> Iterator[None]:
 
 def _open(patience_s: float = CONNECTION_S) -> Store:
     url = database_url()
-    _demand_file(url)
+    _require_file(url)
     from bridge import store as store_
 
     opened = store_.open(url, pool_size=1, patience_s=patience_s)
     try:
-        _demand_current(store_.schema_state(opened))
+        _require_current(store_.schema_state(opened))
     except BaseException:
         opened.close()
         raise
@@ -187,7 +187,7 @@ def every(page_of: Callable[[Any], list[Any]], wanted: Any) -> list[Any]:
     return found[::-1]
 
 
-def _demand_file(url: str) -> None:
+def _require_file(url: str) -> None:
     """Opening a missing SQLite file would create it, and a command that only reads must not leave a file behind."""
     file = database_url_.sqlite_file(url)
     if file is None or file.exists():
@@ -204,7 +204,7 @@ def _demand_file(url: str) -> None:
     )
 
 
-def _demand_current(state: str) -> None:
+def _require_current(state: str) -> None:
     """A newer schema is fine: until a later release, migrations only add to it."""
     if state in ("empty", "older"):
         what = "is empty" if state == "empty" else "has an older schema than this release"

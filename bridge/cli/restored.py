@@ -57,7 +57,7 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
     """
     screen = of_context()
     with resources.store() as store:
-        _demand_quiet(store)
+        _require_quiet(store)
         with store.read() as conn:
             now_ms = clock.read_ms(conn)
             newest_ms = restoring.newest_ms(conn, now_ms)
@@ -79,7 +79,7 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
     )
 
 
-def _demand_quiet(store: Store) -> None:
+def _require_quiet(store: Store) -> None:
     """BridgeError while a process runs. A backup holds the last heartbeat of its time, so only a newer one counts."""
     with store.read() as conn:
         first_ms = restoring.last_beat_ms(conn)

@@ -74,11 +74,11 @@ class Screen:
 
     def refuse(self, sentences: Iterable[str], hint: str = "") -> None:
         """Say on stderr, one reason per line, why a command did not do what it was asked to do."""
-        faults = [clean_lines(hidden(sentence, self._hidden)) for sentence in sentences]
-        self.write_json({"ok": False, "faults": faults})
+        problems = [clean_lines(hidden(sentence, self._hidden)) for sentence in sentences]
+        self.write_json({"ok": False, "faults": problems})
         with suppress(OSError):  # nobody reads it; the exit code says it too
-            for fault in faults:
-                click.echo(fault, file=self.err)
+            for problem in problems:
+                click.echo(problem, file=self.err)
             if hint:
                 click.echo(clean(hint), file=self.err)
 

@@ -63,8 +63,8 @@ def serve(port: int | None, host: str | None) -> None:
     _override(port, host)
     settings = resources.settings()
     _print_warnings(screen, settings.warnings)
-    _demand_writable(settings.database_url)
-    _demand_address(settings.bridge_host, settings.port)
+    _require_writable(settings.database_url)
+    _require_address(settings.bridge_host, settings.port)
     _become_gunicorn()
 
 
@@ -77,7 +77,7 @@ def _override(port: int | None, host: str | None) -> None:
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
 
 
-def _demand_writable(url: str) -> None:
+def _require_writable(url: str) -> None:
     """Fail with one sentence instead of answering 503 for ever. A process that holds the lock can write the file."""
     import sqlite3
 
@@ -94,7 +94,7 @@ def _demand_writable(url: str) -> None:
             raise StoreUnavailable(f"the database {file} cannot be used: {error}; {_INSTEAD}") from None
 
 
-def _demand_address(host: str, port: int) -> None:
+def _require_address(host: str, port: int) -> None:
     """Fail with one sentence instead of gunicorn's eleven lines in five seconds, if the address is in use."""
     if "LISTEN_FDS" in os.environ:
         return  # systemd has already opened the socket
@@ -144,7 +144,7 @@ def worker() -> None:
 
     settings = resources.settings()
     _print_warnings(of_context(), settings.warnings)
-    _demand_writable(settings.database_url)
+    _require_writable(settings.database_url)
     logs.configure(settings.bridge_log_format)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

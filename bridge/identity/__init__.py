@@ -1,9 +1,11 @@
 """Events → the keys and the visitor they name. Pure: what is remembered is in `bridge.store.links.learning`.
 
-keys, key, by_kind: the keys of an event · Matching, live_twins, owners: the people among them · bound, visitor_to_bind:
-a key and a visitor that a person or a site binds · tying: the event types worth enabling for their links · candidates:
-the values that may be its visitor · judge, ranked: which of them are · provenance, waiting, unattributed: how a visitor
-was found, or why none was, in a sentence for a person.
+- `keys`, `key`, `by_kind`: the keys of an event
+- `Matching`, `live_twins`, `owners`: the people among them
+- `bound`, `visitor_to_bind`: a key and a visitor that a person or a site binds
+- `tying`: the event types worth enabling for their links
+- `candidates`: the values that may be its visitor; `judge`, `ranked`: which of them are
+- `provenance`, `waiting`, `unattributed`: how a visitor was found, or why none was, in a sentence for a person
 """
 
 from bridge.identity.keys import (

@@ -208,7 +208,7 @@ class Source:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     secret_names: tuple[str, ...] = ()
     old_secrets: frozenset[int] = frozenset()
-    secret_fault: str | None = None
+    secret_error: str | None = None
     secret_problems: tuple[str, ...] = ()
     envelope: EnvelopeSpec = EnvelopeSpec()
     id_is_signed: bool = True

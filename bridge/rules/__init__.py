@@ -1,8 +1,12 @@
 """The rule language: mapping files → a compiled set; an event and its source's rules → planned goals with a trace.
 
-read_files, read_file, load: files to a RuleSet, or every problem at once · copy_of: how a copy of a shipped file
-differs · table, evaluate: rules and an event to goals; never raise · for_type: the rules that an event's type selects ·
-schema_json, reference: for editors and the docs. Pure: no web, no SQL, no clock, no environment.
+- `read_files`, `read_file`, `load`: files to a RuleSet, or every problem at once
+- `copy_of`: how a copy of a shipped file differs
+- `table`, `evaluate`: rules and an event to goals; they never raise
+- `for_type`: the rules that an event's type selects
+- `schema_json`, `reference`: for editors and the docs
+
+Pure: no web, no SQL, no clock, no environment.
 """
 
 from bridge.rules.engine import describe, evaluate, for_type, table

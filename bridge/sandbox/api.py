@@ -112,7 +112,7 @@ def _moment(text: str | None, name: str) -> int | None:
 @api.get("/visitors/<visitor>")
 def get_visitor(visitor: str) -> Response:
     site = _enter("analytics:read")
-    _demand_visitor(visitor)
+    _require_visitor(visitor)
     goals = world().goals_of(site, visitor)
     activity: dict[str, Any] = {"visitCount": 1, "pageViewCount": 1, "currentUrl": "/", "visitedPages": ["/"]}
     if world().options.goals_shape == "old":
@@ -124,7 +124,7 @@ def get_visitor(visitor: str) -> Response:
     return _success(told | ({"profile": profile} if profile else {}))
 
 
-def _demand_visitor(visitor: str) -> None:
+def _require_visitor(visitor: str) -> None:
     if world().options.uuid_only and not VISITOR.fullmatch(visitor):
         raise Refusal(400, "Invalid visitor ID: must be a UUID v4")
     state = world().state(visitor)
@@ -221,7 +221,7 @@ def post_identify() -> Response:
         raise Refusal(400, "user_id is required and must be at most 255 characters")
     if not isinstance(visitor, str) or not VISITOR.fullmatch(visitor):
         raise Refusal(400, "datafast_visitor_id is required and must be a UUID v4")
-    _demand_visitor(visitor)
+    _require_visitor(visitor)
     place = (site.domain, visitor.lower())
     before = world().profiles.get(place)
     now = {**(before or {}), **{key: value for key, value in body.items() if key != "datafast_visitor_id"}}

@@ -125,7 +125,7 @@ def get(place: str) -> Any:
     if where not in _LISTS:
         raise _Refusal(404, f"Unrecognized request URL (GET: /v1/{place}).")
     name, permission, _ = _LISTS[where]
-    _demand(key, permission, account)
+    _require(key, permission, account)
     thing = stripe_world().objects.get((account, identifier))
     if thing is None or thing.get("object") != name or not _visible(thing, key):
         named = name.replace(".", " ")
@@ -164,7 +164,7 @@ def _enter(key: str, account: str) -> None:
         )
 
 
-def _demand(key: str, permission: str, account: str) -> None:
+def _require(key: str, permission: str, account: str) -> None:
     may = stripe_world().permissions.get(key)
     if may is not None and permission not in may:
         raise _Refusal(
@@ -186,7 +186,7 @@ def _list(place: str, key: str, account: str) -> Response:
     name, permission, filters = _LISTS[place]
     if unknown := set(request.args) - {*filters, *_PAGING}:
         raise _Refusal(400, f"Received unknown parameter: {min(unknown)}", code="parameter_unknown", param=min(unknown))
-    _demand(key, permission, account)
+    _require(key, permission, account)
     limit = request.args.get("limit", 10, type=int)
     if not 1 <= limit <= 100:
         raise _Refusal(400, "Invalid integer: limit", param="limit")

@@ -21,7 +21,7 @@ from gunicorn.glogging import Logger
 
 from bridge import logs
 from bridge import settings as table
-from bridge.errors import BridgeError, FaultsError
+from bridge.errors import BridgeError, ProblemsError
 from bridge.server import share_memory
 from bridge.server.worker import EdgeWorker, keep_signals_over_forks
 from bridge.settings import database_file
@@ -39,8 +39,8 @@ SWITCH_S: Final = 0.0003
 def _settings() -> Settings:
     try:
         return table.load(table.read_environment(os.environ))
-    except FaultsError as error:
-        sys.exit("\n".join(error.faults))
+    except ProblemsError as error:
+        sys.exit("\n".join(error.problems))
 
 
 _now = _settings()
@@ -131,8 +131,8 @@ def post_worker_init(worker: Any) -> None:
     try:
         worker.wsgi.start()
     except BridgeError as error:
-        faults = error.faults if isinstance(error, FaultsError) else (str(error),)
-        logs.get("serve").error("start.failed", faults=list(faults))
+        problems = error.problems if isinstance(error, ProblemsError) else (str(error),)
+        logs.get("serve").error("start.failed", faults=list(problems))
         sys.exit(Arbiter.APP_LOAD_ERROR)  # this also ends the server, because a retry would not help
     worker.quick_for = worker.wsgi.quick_for
     worker.deadline_s = _now.bridge_request_deadline / 1000

@@ -373,7 +373,7 @@ def _shown(text: str, *, secret: bool) -> str:
     return repr(text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…")
 
 
-def _demand_plain(setting: Setting, text: str) -> None:
+def _require_plain(setting: Setting, text: str) -> None:
     """Raise WrongPart for control characters and for bytes that are not UTF-8: they cannot be sent or encoded."""
     if not setting.is_path and any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise WrongPart("it holds a control character, or bytes that are not UTF-8: write it again")
@@ -387,7 +387,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         text = environ.get(setting.name, "").strip() or setting.default
         values[setting.field] = None
         try:
-            _demand_plain(setting, text or "")
+            _require_plain(setting, text or "")
             values[setting.field] = None if text is None else setting.parse(text)
         except WrongKind as error:
             problems.append(f"{setting.name} is {mask(text or '')}: {error}")

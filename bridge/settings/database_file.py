@@ -134,17 +134,17 @@ class Watch:
         """Note that nothing is open any more."""
         self._open, self._problem = (), None
 
-    def demand_not_gone(self) -> None:
+    def require_not_gone(self) -> None:
         """StoreGone if `demand` has raised it before. This costs nothing."""
         if self._problem is not None:
             raise StoreGone(self._problem)
 
-    def demand(self) -> None:
+    def require(self) -> None:
         """StoreGone, from now on, unless the path leads to the open file; StoreUnavailable if that cannot be told.
 
         After a commit it shows that what was committed is where the path leads.
         """
-        self.demand_not_gone()
+        self.require_not_gone()
         if self._end is not None and (end := _end_of(self._path)) != self._end:
             raise self._gone(self._path, _found(end))
         for place, (file, identity) in enumerate(self._open):

@@ -201,7 +201,7 @@ def _check_sqlite(parts: _Parts) -> None:
     _check_plain(parts)
     if parts.database.startswith("file:") != _is_true(parts.options):
         raise ValueError('a path that begins with "file:" needs the option uri=true, and uri=true needs such a path')
-    _demand_known(parts, {*_SQLITE_OPTIONS, *(_SQLITE_URI if _is_true(parts.options) else ())}, "SQLite's driver")
+    _require_known(parts, {*_SQLITE_OPTIONS, *(_SQLITE_URI if _is_true(parts.options) else ())}, "SQLite's driver")
     for name, value in parts.options:
         if name in _SQLITE_OPTIONS and not _SQLITE_OPTIONS[name].fullmatch(value):
             raise ValueError(f'the option "{name}" has a value that SQLite\'s driver cannot take: remove the option')
@@ -230,7 +230,7 @@ def _check_server(parts: _Parts) -> None:
     _check_plain(parts)
     if parts.port and not _is_port(parts.port):
         raise ValueError('its port (after the last ":") must be a number from 1 to 65535')
-    _demand_known(parts, {*LIBPQ, "schema"}, "PostgreSQL's own library")
+    _require_known(parts, {*LIBPQ, "schema"}, "PostgreSQL's own library")
     if problem := next(_wrong_values(parts.options), None):
         raise ValueError(problem)
 
@@ -325,7 +325,7 @@ def _check_plain(parts: _Parts) -> None:
         raise ValueError("it holds a character that no database takes, written with a percent sign")
 
 
-def _demand_known(parts: _Parts, known: Collection[str], whose: str) -> None:
+def _require_known(parts: _Parts, known: Collection[str], whose: str) -> None:
     """ValueError that names every unknown option in one sentence."""
     wrong = dict.fromkeys(name for name, _ in parts.options if name not in known)
     if not wrong:

@@ -141,7 +141,7 @@ def _verifying_secret(facts: Facts, now_s: float) -> str:
     """The secret with which the request is verified."""
     source = facts.source
     if not source.secrets:
-        raise SourceOff(source.secret_fault or "no usable secret is set")
+        raise SourceOff(source.secret_error or "no usable secret is set")
     return source.secrets[verify(source, facts.request, now_s).secret - 1]
 
 
@@ -152,7 +152,7 @@ def _key(source: Source, secrets: tuple[str, ...]) -> bytes:
             return symmetric("text", secret)
         except ValueError:
             continue
-    raise SourceOff(source.secret_fault or "no usable secret is set")
+    raise SourceOff(source.secret_error or "no usable secret is set")
 
 
 def _meet_verify_token(one: Handshake, place: Place, facts: Facts) -> None:

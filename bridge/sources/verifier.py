@@ -55,7 +55,7 @@ class _Scheme:
 
     template: SignedText | None
     checks: tuple[tuple[Check, bytes, int], ...]  # each with its secret (some templates sign it) and its number
-    faults: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
 class Verified(NamedTuple):
@@ -78,9 +78,9 @@ def verify(source: Source, request: Request, now_s: float) -> Verified:
     return verified
 
 
-def faults(source: Source) -> tuple[str, ...]:
+def problems(source: Source) -> tuple[str, ...]:
     """What makes this source's `verify` stanza or secrets unusable, one sentence each; for `check` and at start-up."""
-    found = [fault for spec in source.verify.schemes for fault in _compile(spec, source.secrets).faults]
+    found = [problem for spec in source.verify.schemes for problem in _compile(spec, source.secrets).problems]
     return tuple(dict.fromkeys(found))
 
 
@@ -105,7 +105,7 @@ def _verify_any(source: Source, facts: Facts, now_s: float) -> Verified:
 def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: float) -> Verified:
     scheme = _compile(spec, secrets)
     if not scheme.checks:
-        raise SignatureError("; ".join(scheme.faults) or "the source has no usable secret")
+        raise SignatureError("; ".join(scheme.problems) or "the source has no usable secret")
     elements = _elements(spec, facts)
     candidates = _candidates(spec, elements)
     timestamp, age_ms = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else (None, None)
@@ -308,14 +308,14 @@ def _checks(spec: VerifySpec, secret: str) -> list[Check]:
 
 def _forms(forms: tuple[str, ...], read: Callable[[str], Key]) -> list[Key]:
     """The keys in a secret, one per form that fits. Raises the error of the first form if none fits."""
-    found, faults = [], []
+    found, problems = [], []
     for form in forms:
         try:
             found.append(read(form))
         except ValueError as error:
-            faults.append(error)
+            problems.append(error)
     if not found:
-        raise faults[0]
+        raise problems[0]
     return found
 
 

@@ -59,7 +59,7 @@ def schema_state(store: Store) -> SchemaState:
 def _state(conn: Connection) -> SchemaState:
     found = _version(conn)
     if found is None:
-        return "empty" if _former(conn) is None and _demand_no_tables(conn) else "older"
+        return "empty" if _former(conn) is None and _require_no_tables(conn) else "older"
     if found not in REVISIONS:
         return "newer"
     return "current" if found == REVISIONS[-1] else "older"
@@ -91,7 +91,7 @@ def _has(conn: Connection, wanted: Mapping[str, set[str]]) -> bool:
     )
 
 
-def _demand_no_tables(conn: Connection) -> bool:
+def _require_no_tables(conn: Connection) -> bool:
     """Raise SchemaError, naming the tables, if another program has tables under the names of ours."""
     if conn.dialect.name == "postgresql" and conn.execute(text("SELECT current_schema()")).scalar() is None:
         raise SchemaError(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def blueprint(bridge: Bridge) -> Blueprint:
     """The three routes."""
     routes = Blueprint("health", __name__)
-    ready = Cached(lambda: _demand_ready(bridge))
+    ready = Cached(lambda: _require_ready(bridge))
     recent = Cached(lambda: snapshot(bridge))
 
     @routes.get("/healthz")
@@ -39,7 +39,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
     @routes.get("/readyz")
     def readyz() -> Response:
         try:
-            bridge.inbox.demand_flowing()
+            bridge.inbox.require_flowing()
             paused = ready.get()
         except StoreError as error:
             answer = facts(503, {"ready": False, "reason": str(error)})
@@ -50,7 +50,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
     @routes.get("/status")
     def show() -> Response:
         try:
-            bridge.inbox.demand_flowing()
+            bridge.inbox.require_flowing()
             seen = recent.get()
         except StoreError as error:
             return facts(503, _summary((_of_store(error),), ()))
@@ -61,9 +61,9 @@ def blueprint(bridge: Bridge) -> Blueprint:
     return routes
 
 
-def _demand_ready(bridge: Bridge) -> list[str]:
+def _require_ready(bridge: Bridge) -> list[str]:
     """The paused destinations. Raises StoreError if no event can be stored."""
-    status.demand_ready(bridge.store)
+    status.require_ready(bridge.store)
     with bridge.store.read(quick=True) as conn:
         seen = status.snapshot(conn, ())
     return sorted(state.name for state in seen.destinations if state.pause_kind is not None)
@@ -72,19 +72,19 @@ def _demand_ready(bridge: Bridge) -> list[str]:
 def _readiness(bridge: Bridge, paused: list[str]) -> dict[str, Any]:
     """What needs attention although events are received; names and reasons are for the owner."""
     without_secret = sorted(name for name, source in bridge.rules.sources.items() if not source.secrets)
-    fault = bridge.rules_fault
+    problem = bridge.rules_fault
     if not auth.is_admin():
         return {
             "sources": len(bridge.rules.sources),
             "sources_without_secret": len(without_secret),
             "destinations_paused": len(paused),
-            "reload_refused": fault is not None,
+            "reload_refused": problem is not None,
         }
     return {
         "sources": sorted(bridge.rules.sources),
         "sources_without_secret": without_secret,
         "destinations_paused": paused,
-        "reload_refused": fault,
+        "reload_refused": problem,
         "rules": bridge.rules.hash,
     }
 
@@ -107,7 +107,7 @@ def snapshot(bridge: Bridge, *, durable: bool = True) -> Snapshot:
 
     durable: wait until the write that proves it is on disk. A page for a person does not wait for that.
     """
-    status.demand_ready(bridge.store, durable=durable)
+    status.require_ready(bridge.store, durable=durable)
     key = bridge.settings.stripe_api_key
     with bridge.store.read(quick=True) as conn:
         return status.snapshot(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
@@ -138,7 +138,7 @@ def _details(bridge: Bridge, seen: Snapshot) -> dict[str, Any]:
         "warnings": [*bridge.settings.warnings, *bridge.rules.problems, *bridge.rules.warnings],
         "rules": {"hash": bridge.rules.hash, "fault": bridge.rules_fault},
         "sources": {
-            name: {"secret": "set" if source.secrets else source.secret_fault, **_fields(counters.get(name), "source")}
+            name: {"secret": "set" if source.secrets else source.secret_error, **_fields(counters.get(name), "source")}
             for name, source in sorted(bridge.rules.sources.items())
         },
         "destinations": {

@@ -121,11 +121,11 @@ def run(store: Store, what: str, wanted: Wanted, about: str, enough: Callable[[]
     return so_far
 
 
-# ------------------------------------------------------------------------------------------------------- foretold
+# ------------------------------------------------------------------------------------------------------- preview
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class PreviewedChange:
     """A preview for the goals in one state: each of them `sentence`."""
 
     state: str
@@ -134,13 +134,13 @@ class Foretold:
     sentence: str
 
 
-def foretell(what: str, by_state: Mapping[str, int]) -> list[Foretold]:
+def preview(what: str, by_state: Mapping[str, int]) -> list[PreviewedChange]:
     """Preview what an action would do to goals, by state: those that it would change come first."""
     action, outcome_of = ACTIONS[what], {"retry": would_retry, "cancel": would_cancel}[what]
     found = []
     for state, number in sorted(by_state.items()):
         outcome = outcome_of(state)
-        found.append(Foretold(state, number, outcome in action.fine, action.sentences[outcome]))
+        found.append(PreviewedChange(state, number, outcome in action.fine, action.sentences[outcome]))
     return sorted(found, key=lambda one: not one.changes)
 
 

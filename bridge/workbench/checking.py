@@ -71,7 +71,7 @@ class FolderReport:
     """
 
     rule_set: RuleSet | None = None
-    faults: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     suspicions: list[str] = field(default_factory=list)
     files: list[FileReport] = field(default_factory=list)
@@ -92,7 +92,7 @@ def check_files(
     try:
         rule_set = loading.load(texts, environ, sources.presets(), folder=folder)
     except MappingError as error:
-        return FolderReport(faults=list(error.faults))
+        return FolderReport(problems=list(error.problems))
     report = judged(rule_set, environ)
     names = sorted(texts) if only is None else [only]
     report.files = [_file(rule_set, name, texts[name], folder) for name in names]
@@ -148,4 +148,4 @@ def _run_tests(report: FolderReport, rule_set: RuleSet, settings: Settings, now_
             told = ", ".join(f"{name} (shipped)" for name in result.also)
             file.also.append(f"{file.file}:{result.line}: test {result.name!r}: also: {told}")
         if not result.ok:
-            report.faults.append(f"{file.file}:{result.line}: test {result.name!r}: {result.message}")
+            report.problems.append(f"{file.file}:{result.line}: test {result.name!r}: {result.message}")

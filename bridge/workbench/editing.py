@@ -95,7 +95,7 @@ def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
         rules.read_file(path)  # refuses anything that is not a regular file, or is too large
         data = path.read_bytes()
     except MappingError as error:
-        raise EditRefused(error.faults[0]) from None
+        raise EditRefused(error.problems[0]) from None
     except OSError as error:
         raise EditRefused(f"{name} cannot be read ({os_reason(error)}).") from None
     mark = _BOM if data.startswith(_BOM) else b""
@@ -105,7 +105,7 @@ def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
         raise EditRefused(
             f"{name} is not UTF-8 text (line {line}), and a page would change its bytes: correct it with an editor."
         )
-    demand_no_secret(name, text, known)
+    require_no_secret(name, text, known)
     ends = "\r\n" if "\n" in text and text.count("\n") == text.count("\r\n") else "\n"
     return StoredFile(name, unified(text), _digest(data), ends, mark)
 
@@ -125,15 +125,15 @@ def _digest(data: bytes) -> str:
 # -------------------------------------------------------------------------------------------------------- secrets
 
 
-def demand_takable(name: str, text: str, known: Sequence[str] = ()) -> None:
+def require_takable(name: str, text: str, known: Sequence[str] = ()) -> None:
     """Raise EditRefused if the content is too large for a mapping file or contains a secret."""
     size = len(text.encode("utf-8", "surrogateescape"))
     if size > SIZE_MAX:
         raise EditRefused(f"The text has {size:,} bytes, at most {SIZE_MAX:,} are allowed in a mapping file.")
-    demand_no_secret(name, text, known)
+    require_no_secret(name, text, known)
 
 
-def demand_no_secret(name: str, text: str, known: Sequence[str] = ()) -> None:
+def require_no_secret(name: str, text: str, known: Sequence[str] = ()) -> None:
     """Raise EditRefused if a secret is written in the text itself."""
     line = _secret_line(text, known)
     if line is not None:
@@ -238,7 +238,7 @@ def check(folder: Path, name: str, text: str, settings: Settings, now_ms: int) -
     try:
         texts = rules.read_files(folder) if folder.exists() else {}
     except MappingError as error:
-        return Trial(name, tuple(Remark(fault, is_problem=True) for fault in error.faults))
+        return Trial(name, tuple(Remark(problem, is_problem=True) for problem in error.problems))
     report = checking.check_files({**texts, name: text}, settings.environ, settings, folder.name, now_ms, only=name)
     remarks = _remarks(report, f"{folder.name}/{name}", folder.name)
     return Trial(name, tuple(remarks), report.rule_set, next(iter(report.files), None))
@@ -247,7 +247,7 @@ def check(folder: Path, name: str, text: str, settings: Settings, now_ms: int) -
 def _remarks(report: FolderReport, file: str, folder: str) -> Iterator[Remark]:
     """The remarks on this file, problems first, each kind in order of lines; then those on anything else."""
     own, others = [], []
-    for sentences, is_problem in ((report.faults, True), (report.suspicions, False), (report.warnings, False)):
+    for sentences, is_problem in ((report.problems, True), (report.suspicions, False), (report.warnings, False)):
         for sentence in sentences:
             place = _PLACE.match(sentence, len(file)) if sentence.startswith(file) else None
             if place is not None:
@@ -259,7 +259,7 @@ def _remarks(report: FolderReport, file: str, folder: str) -> Iterator[Remark]:
     yield from others
 
 
-def demand_sound(trial: Trial) -> None:
+def require_sound(trial: Trial) -> None:
     """Raise EditRefused if there is a problem."""
     first = next((one for one in trial.remarks if one.is_problem), None)
     if first is not None:
@@ -351,7 +351,7 @@ def unsavable(folder: Path, environ: Mapping[str, str]) -> str | None:
     return None
 
 
-def demand_savable(folder: Path, environ: Mapping[str, str]) -> None:
+def require_savable(folder: Path, environ: Mapping[str, str]) -> None:
     """Raise EditRefused if nothing can be saved."""
     if reason := unsavable(folder, environ):
         raise EditRefused(reason)
@@ -363,7 +363,7 @@ def save(folder: Path, stored: StoredFile, text: str) -> bool:
     Raises FileChanged if it is not, and EditRefused if it cannot be written; both leave it as it is.
     """
     path = _path(folder, stored.name)
-    demand_takable(stored.name, text)
+    require_takable(stored.name, text)
     data = stored.encoded(text)
     try:
         with _alone(folder):

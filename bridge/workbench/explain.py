@@ -60,7 +60,7 @@ def look_at(preparer: Preparer, source: Source, request: Request, now_ms: int, *
 
 def _signature(source: Source, request: Request, now_s: float) -> str:
     if not source.secrets:
-        return f"cannot be checked: {source.secret_fault or 'its secret is not set'}"
+        return f"cannot be checked: {source.secret_error or 'its secret is not set'}"
     try:
         sources.verify(source, request, now_s)
     except SignatureError as error:

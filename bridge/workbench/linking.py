@@ -75,7 +75,7 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, environ: 
     return Binding(key, visitor, links, goals, describe.moment(conn, environ))
 
 
-def foretold(store: Store, key: Key, visitor: str, settings: Settings, environ: Mapping[str, str]) -> Binding:
+def preview(store: Store, key: Key, visitor: str, settings: Settings, environ: Mapping[str, str]) -> Binding:
     """Preview `bind`: everything is rolled back."""
     with store.write() as conn:
         trial = conn.begin_nested()

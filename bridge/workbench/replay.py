@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.store import Store
-    from bridge.store.goals.making import ForetoldGoal
+    from bridge.store.goals.making import PreviewedGoal
     from bridge.store.operator.history import Place
 
 _PAGE: Final = 200  # events
@@ -39,7 +39,7 @@ _WOULD: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class ForetoldEvent:
+class PreviewedEvent:
     """The expected result for an event. refused: why it would not be routed again (GONE, WAITS).
 
     verdict: matched, unmatched, ignored or quarantined; reason: for the last two, or why a rule failed.
@@ -51,10 +51,10 @@ class ForetoldEvent:
     verdict: str | None = None
     reason: str | None = None
     refused: str | None = None
-    goals: tuple[ForetoldGoal, ...] = ()
+    goals: tuple[PreviewedGoal, ...] = ()
 
 
-def foretell(store: Store, preparer: Preparer, ids: Sequence[int]) -> Iterator[ForetoldEvent]:
+def preview(store: Store, preparer: Preparer, ids: Sequence[int]) -> Iterator[PreviewedEvent]:
     """Preview routing these events again, in order of arrival."""
     made: set[Place] = set()
     ordered = sorted(ids)
@@ -64,7 +64,7 @@ def foretell(store: Store, preparer: Preparer, ids: Sequence[int]) -> Iterator[F
             yield from _page(conn, preparer, events, made)
 
 
-def _page(conn: Connection, preparer: Preparer, events: Sequence[Event], made: set[Place]) -> Iterator[ForetoldEvent]:
+def _page(conn: Connection, preparer: Preparer, events: Sequence[Event], made: set[Place]) -> Iterator[PreviewedEvent]:
     now_ms = read_ms(conn)
     routed = [event for event in events if event.body is not None and event.state is not EventState.RECEIVED]
     prepared = [preparer.prepare(event) for event in routed]
@@ -77,16 +77,18 @@ def _page(conn: Connection, preparer: Preparer, events: Sequence[Event], made: s
             yield found[event.id]
         else:
             refused = GONE if event.body is None else WAITS
-            yield ForetoldEvent(event.id, event.source, event.envelope.type, refused=refused)
+            yield PreviewedEvent(event.id, event.source, event.envelope.type, refused=refused)
 
 
-def _one(conn: Connection, preparer: Preparer, prepared: PreparedEvent, made: set[Place], now_ms: int) -> ForetoldEvent:
+def _one(
+    conn: Connection, preparer: Preparer, prepared: PreparedEvent, made: set[Place], now_ms: int
+) -> PreviewedEvent:
     event = prepared.event
     drafts = [draft for element in prepared.elements for draft in element.drafts]
-    goals = making.foretell(conn, drafts, preparer.settings, now_ms, made)
+    goals = making.preview(conn, drafts, preparer.settings, now_ms, made)
     made |= {draft.place for draft in drafts}
     quarantined = prepared.quarantine is not None
-    return ForetoldEvent(
+    return PreviewedEvent(
         event.id,
         event.source,
         event.envelope.type,
@@ -96,7 +98,7 @@ def _one(conn: Connection, preparer: Preparer, prepared: PreparedEvent, made: se
     )
 
 
-def summary(found: Sequence[ForetoldEvent]) -> str:
+def summary(found: Sequence[PreviewedEvent]) -> str:
     """How many goals would be new, take something or stay as they are, in a sentence."""
     routed = [one for one in found if one.refused is None]
     if not routed:
@@ -114,7 +116,7 @@ def summary(found: Sequence[ForetoldEvent]) -> str:
     return f"Routing {count(len(routed), 'event')} again: {listing(said)}. Nothing was changed."
 
 
-def news(found: Sequence[ForetoldEvent]) -> list[ForetoldEvent]:
+def news(found: Sequence[PreviewedEvent]) -> list[PreviewedEvent]:
     """The events for which something would change."""
     return [
         one
@@ -123,7 +125,7 @@ def news(found: Sequence[ForetoldEvent]) -> list[ForetoldEvent]:
     ]
 
 
-def sentence(one: ForetoldEvent) -> str:
+def sentence(one: PreviewedEvent) -> str:
     """The expected result for an event, in a sentence."""
     if one.refused:
         return f"nothing: {one.refused}"
@@ -132,7 +134,7 @@ def sentence(one: ForetoldEvent) -> str:
     return "; ".join(map(_goal, one.goals))
 
 
-def _goal(goal: ForetoldGoal) -> str:
+def _goal(goal: PreviewedGoal) -> str:
     there = "" if goal.goal_id is None else f" goal_{goal.goal_id}"
     if goal.outcome == "known":
         return f"{goal.name} is there already{f' as{there}' if there else ''} and stays as it is"

@@ -164,7 +164,7 @@ def _secret(source: Source) -> str:
             f"set ({listing(list(source.secret_names), 'in the file')}): {count(len(source.secrets), 'secret')} read"
         )
         return "; ".join([state, *source.secret_problems])
-    return source.secret_fault or f"missing: set {listing(list(source.secret_names))}"
+    return source.secret_error or f"missing: set {listing(list(source.secret_names))}"
 
 
 def _commands(source: Source, url: str, events: tuple[str, ...]) -> tuple[str, ...]:

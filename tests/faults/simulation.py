@@ -314,22 +314,26 @@ class World:
         sent = Counter(entry.description for entry in self.entries)
         for row in rows:
             arrived, excuse = sent[row.description], self.blind[row.description]
-            self.demand(arrived <= 1 + excuse, f"{row.description} arrived {arrived} times")
-            self.demand(row.state != "delivered" or arrived >= 1, f"{row.description}: delivered, but it never arrived")
-            self.demand(row.state != "dry" or arrived == 0, f"{row.description}: dry, but it arrived")
+            self.require(arrived <= 1 + excuse, f"{row.description} arrived {arrived} times")
+            self.require(
+                row.state != "delivered" or arrived >= 1, f"{row.description}: delivered, but it never arrived"
+            )
+            self.require(row.state != "dry" or arrived == 0, f"{row.description}: dry, but it arrived")
             if row.kind == "payment":  # DataFast takes each once, so it is sent again without a look
-                self.demand(row.state != "unconfirmed", f"{row.description}: a payment is looked up")
+                self.require(row.state != "unconfirmed", f"{row.description}: a payment is looked up")
                 continue
             unsent = row.state in ("pending", "leased")
-            self.demand(not unsent or arrived <= excuse, f"{row.description}: {row.state}, but it arrived")
-            self.demand(row.state != "leased" or row.lease_token, f"{row.description}: leased by nobody")
+            self.require(not unsent or arrived <= excuse, f"{row.description}: {row.state}, but it arrived")
+            self.require(row.state != "leased" or row.lease_token, f"{row.description}: leased by nobody")
         unwritten = self.raw.execute(_UNWRITTEN).fetchone()
-        self.demand(unwritten is None, "a goal is sending without a try under its own lease")
+        self.require(unwritten is None, "a goal is sending without a try under its own lease")
         doubtful = Counter((row.visitor, row.name) for row in rows if row.state in ("leased", *BUSY))
-        self.demand(max(doubtful.values(), default=0) <= 1, "two goals of a visitor and name are under way or in doubt")
-        self.demand(len(rows) == len({row.once_key for row in rows}), "a goal was made twice")
+        self.require(
+            max(doubtful.values(), default=0) <= 1, "two goals of a visitor and name are under way or in doubt"
+        )
+        self.require(len(rows) == len({row.once_key for row in rows}), "a goal was made twice")
         kept = self.raw.execute(_KEPT).fetchone()
-        self.demand(len(rows) == self.made and kept == (self.made, 0), f"something was forgotten: {kept}, {self.made}")
+        self.require(len(rows) == self.made and kept == (self.made, 0), f"something was forgotten: {kept}, {self.made}")
 
     def check_request(self, visitor: str, description: str) -> None:
         """When a request goes out: it was written down, the visitor's earlier goals are through, the pace allows it."""
@@ -338,11 +342,11 @@ class World:
         written = self.raw.execute(
             "SELECT id FROM attempts WHERE goal_id = ? AND lease_token = ?", (mine.id, mine.lease_token)
         ).fetchone()
-        self.demand(self.nested or (mine.state == "sending" and written is not None), "sent without an attempt row")
+        self.require(self.nested or (mine.state == "sending" and written is not None), "sent without an attempt row")
         for row in rows:
             earlier = (row.ordered_at_ms, row.event_id) < (mine.ordered_at_ms, mine.event_id)
             if row.visitor == visitor and row.id != mine.id and earlier:
-                self.demand(row.state not in BUSY, f"{description} overtook {row.description} ({row.state})")
+                self.require(row.state not in BUSY, f"{description} overtook {row.description} ({row.state})")
         self.count_request()
 
     def count_request(self) -> None:
@@ -352,18 +356,18 @@ class World:
             came, forgot = (
                 sum(at > self.true_ms - span_ms for at in times) for times in (self.requests_ms, self.forward_ms)
             )
-            self.demand(came <= most + 3 * forgot, f"{came} requests in {span_ms} ms")
+            self.require(came <= most + 3 * forgot, f"{came} requests in {span_ms} ms")
 
     def check_the_end(self) -> None:
         sent = Counter(entry.description for entry in self.entries)
         for row in self.rows():
             if row.state == "held":
-                self.demand(self.hold and self.blind[row.description] > 0, f"{row.description} is held without reason")
+                self.require(self.hold and self.blind[row.description] > 0, f"{row.description} is held without reason")
                 continue
-            self.demand(row.state == "delivered", f"{row.description} ended {row.state}: {row.message}")
-            self.demand(sent[row.description] >= 1, f"{row.description} was lost")
+            self.require(row.state == "delivered", f"{row.description} ended {row.state}: {row.message}")
+            self.require(sent[row.description] >= 1, f"{row.description} was lost")
 
-    def demand(self, holds: Any, sentence: str) -> None:
+    def require(self, holds: Any, sentence: str) -> None:
         if not holds:
             raise Violation(f"seed {self.seed}, at {self.true_ms - START_MS} ms: {sentence}")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import requests
 from docs_kit import ROOT
 from stage import checkout
-from walks_kit import demand_described
+from walks_kit import require_described
 
 from bridge.sandbox import sign
 from chaos.plan import SECRET
@@ -33,4 +33,4 @@ def test_a_webhook_passes_at_most_twelve_functions_and_those_are_described(sqlit
     assert stops == "recv put commit append send"
     print(modules)
     assert len(modules.split()) <= MODULES
-    demand_described("A webhook to its 200", functions)
+    require_described("A webhook to its 200", functions)

@@ -162,5 +162,5 @@ def test_a_file_that_follows_nobody_is_refused():
     text_ = "provider: stripe\ngoals:\n  - {goal: a, event: b, once_per: id, follows: payment_fialed}\n"
     with pytest.raises(MappingError) as caught:
         rules.load({"stripe.yaml": text_}, {}, sources.presets())
-    (fault,) = caught.value.faults
+    (fault,) = caught.value.problems
     assert 'no rule of this file makes the goal "payment_fialed"' in fault

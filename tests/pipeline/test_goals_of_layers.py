@@ -116,16 +116,16 @@ def edited(book, folder, text):
 @pytest.mark.long
 def test_a_layer_is_reloaded_like_any_file_and_may_become_a_copy(store, folder):
     book = rulebook(folder, store)
-    assert book.fault is None
+    assert book.problem is None
     edited(book, folder, LAYER.replace("[purchase]", "[purchase, refund]"))
-    assert book.fault is None
+    assert book.problem is None
     assert [rule.id for rule in book.current.rules["stripe"] if rule.enabled] == ["purchase", "refund", "big_purchase"]
     edited(book, folder, LAYER.replace("[purchase]", "[purchse]"))
-    assert 'did you mean "purchase"?' in (book.fault or "")
+    assert 'did you mean "purchase"?' in (book.problem or "")
     edited(book, folder, TEXTS["stripe"])  # the shipped file below the layer is not a file that disappeared
-    assert book.fault is None
+    assert book.problem is None
     edited(book, folder, LAYER)
-    assert book.fault is None
+    assert book.problem is None
     assert book.current.hash == rulebook(folder, store).current.hash
 
 
@@ -137,7 +137,7 @@ def test_an_upgrade_that_breaks_a_layers_tests_leaves_the_shipped_file_of_before
     upgraded = rulebook(folder, store, failing=lambda found: ["the test fails"] if found.hash != before.hash else [])
     assert upgraded.current.hash == before.hash
     assert dict(upgraded.current.files)["shipped/stripe.yaml"] == older
-    assert upgraded.fault == "the test fails"
+    assert upgraded.problem == "the test fails"
 
 
 def test_a_rule_that_a_release_no_longer_ships_stays_in_force_until_the_layer_is_edited(store, folder):
@@ -148,7 +148,7 @@ def test_a_rule_that_a_release_no_longer_ships_stays_in_force_until_the_layer_is
     (folder / "stripe.yaml").write_text(layer)
     book = rulebook(folder, store)
     assert [rule.id for rule in book.current.rules["stripe"] if rule.enabled] == ["farewell", "purchase"]
-    assert 'stripe.yaml:2:17: no shipped rule makes the goal "farewell"' in (book.fault or "")
+    assert 'stripe.yaml:2:17: no shipped rule makes the goal "farewell"' in (book.problem or "")
 
 
 def test_a_layer_that_is_in_force_is_not_taken_again(store, folder):
@@ -164,11 +164,11 @@ def test_a_layer_that_was_broken_at_the_start_is_sound_again_once_it_is_what_is_
     text = (folder / "stripe.yaml").read_text()
     (folder / "stripe.yaml").write_text("extends: strip\n")
     book = rulebook(folder, store)
-    assert "strip" in book.fault
+    assert "strip" in book.problem
     (folder / "stripe.yaml").write_text(text)
     book.look()
     book.look()
-    assert book.fault is None
+    assert book.problem is None
 
 
 def test_explain_and_why_say_whose_a_rule_is(folder, capsys, monkeypatch, tmp_path):

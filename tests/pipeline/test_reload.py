@@ -299,7 +299,7 @@ def test_a_file_that_is_being_written_is_not_taken(book):
     for text in ("provider: stripe", RULE.format(name="second")[:-20], RULE.format(name="second")):
         (folder / "stripe.yaml").write_text(text)
         rulebook.look()  # it looks different each time, so nobody can say that it is finished
-        assert rulebook.fault is None
+        assert rulebook.problem is None
         assert rulebook.current.rules["stripe"][0].goal == "first"
     rulebook.look()
     assert rulebook.current.rules["stripe"][0].goal == "second"
@@ -312,7 +312,7 @@ def test_a_start_without_a_folder_goes_on_with_the_last_good_set(book, sqlite_st
         folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store, failing=lambda _: []
     )
     assert again.current.hash == rulebook.current.hash
-    assert "mappings" in again.fault
+    assert "mappings" in again.problem
 
 
 def test_a_broken_set_that_comes_back_after_its_folder_was_away_is_named_again(book):
@@ -320,15 +320,15 @@ def test_a_broken_set_that_comes_back_after_its_folder_was_away_is_named_again(b
     (folder / "stripe.yaml").write_text(BROKEN)
     for _ in range(3):
         rulebook.look()
-    assert "metadatta" in rulebook.fault
+    assert "metadatta" in rulebook.problem
     folder.rename(folder.parent / "away")
     rulebook.look()
-    assert "metadatta" not in rulebook.fault
+    assert "metadatta" not in rulebook.problem
     (folder.parent / "away").rename(folder)
     for _ in range(3):
         rulebook.look()
-    assert "metadatta" in rulebook.fault
+    assert "metadatta" in rulebook.problem
     (folder / "stripe.yaml").write_text(RULE.format(name="first"))
     for _ in range(3):
         rulebook.look()
-    assert rulebook.fault is None
+    assert rulebook.problem is None

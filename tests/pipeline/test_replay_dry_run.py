@@ -54,9 +54,9 @@ def desk(store, clock):
     return made
 
 
-def foretold(desk, *ids):
+def previewed(desk, *ids):
     preparer = stored.preparer(desk.store, desk.rules, desk.settings)
-    return list(replay.foretell(desk.store, preparer, ids or range(1, len(HAPPENED) + 1)))
+    return list(replay.preview(desk.store, preparer, ids or range(1, len(HAPPENED) + 1)))
 
 
 def goals(found):
@@ -69,7 +69,7 @@ def everything(store):
 
 
 def test_what_is_foretold_is_what_a_replay_then_does(desk):
-    found = foretold(desk)
+    found = previewed(desk)
     there = {goal.id for goal in desk.goals()}
     new = {(goal.name, goal.once_key, goal.state.value) for one in found for goal in one.goals if goal.outcome == "new"}
     with desk.store.write() as conn:
@@ -82,7 +82,7 @@ def test_what_is_foretold_is_what_a_replay_then_does(desk):
 
 
 def test_each_goal_is_foretold_with_its_state(desk):
-    assert goals(foretold(desk)) == [
+    assert goals(previewed(desk)) == [
         (1, "bought", "known", "pending"),
         (1, "again", "new", "pending"),
         (2, "bought", "known", "pending"),
@@ -96,13 +96,13 @@ def test_each_goal_is_foretold_with_its_state(desk):
 
 def test_nothing_is_changed(desk):
     before = everything(desk.store)
-    assert foretold(desk)
+    assert previewed(desk)
     assert everything(desk.store) == before
 
 
 def test_a_goal_that_has_grown_too_old_is_not_sent(desk, clock):
     clock.advance(30 * DAY)
-    (one,) = foretold(desk, 6)
+    (one,) = previewed(desk, 6)
     assert [(goal.name, goal.state.value) for goal in one.goals] == [("recovered", "expired")]
 
 
@@ -112,7 +112,7 @@ def test_a_goal_without_a_visitor_that_would_find_one_takes_it(desk):
         conn.execute(update(schema.goals).where(schema.goals.c.name == "refund").values(state="unattributed"))
         body = json.dumps(thing("charge.refunded", "ch_2", ALICE)).encode()
         conn.execute(update(schema.events).where(schema.events.c.id == 4).values(body=body))
-    (one,) = foretold(desk, 4)
+    (one,) = previewed(desk, 4)
     assert [(goal.outcome, goal.state.value, goal.visitor) for goal in one.goals] == [("merged", "pending", ALICE)]
 
 
@@ -120,8 +120,8 @@ def test_an_event_that_would_not_be_routed_says_why(desk):
     waiting = desk.put(thing("price.created", "p_2"))
     with desk.store.write() as conn:
         conn.execute(update(schema.events).where(schema.events.c.id == 1).values(body=None))
-    assert [one.refused for one in foretold(desk, 1, waiting, 8)] == [replay.GONE, None, replay.WAITS]
-    assert foretold(desk, 8)[0].verdict == "unmatched"
+    assert [one.refused for one in previewed(desk, 1, waiting, 8)] == [replay.GONE, None, replay.WAITS]
+    assert previewed(desk, 8)[0].verdict == "unmatched"
 
 
 # ---------------------------------------------------------------------------------------------------- the command

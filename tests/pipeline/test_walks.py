@@ -9,7 +9,7 @@ import time
 import pytest
 from composed import Composed
 from running import SECRETS
-from walks_kit import Steps, demand_described
+from walks_kit import Steps, require_described
 
 from bridge.sandbox import sign
 
@@ -69,7 +69,7 @@ def test_an_event_passes_these_functions_and_becomes_a_goal(composed):
     )
     functions = recorded(steps, lambda: composed.router.route_batch(rules, destinations))
     assert [goal.state for goal in composed.goals()] == ["delivered", "pending"]
-    demand_described("An event to its goals", functions)
+    require_described("An event to its goals", functions)
 
 
 def test_a_goal_passes_these_functions_to_datafast_and_back(composed):
@@ -83,4 +83,4 @@ def test_a_goal_passes_these_functions_to_datafast_and_back(composed):
     )
     functions = recorded(steps, deliverer.step)
     assert [goal.state for goal in composed.goals()] == ["delivered", "delivered"]
-    demand_described("A goal to DataFast and back", functions)
+    require_described("A goal to DataFast and back", functions)

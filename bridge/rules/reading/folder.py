@@ -38,14 +38,14 @@ def read_files(folder: Path) -> dict[str, str]:
     if len(found) > FILES_MAX:
         raise MappingError([too_many(folder, len(found))])
     texts: dict[str, str] = {}
-    faults: list[str] = []
+    problems: list[str] = []
     for path in found:
         try:
             texts[path.name] = read_file(path)
         except MappingError as error:
-            faults += error.faults
-    if faults:
-        raise MappingError(faults)
+            problems += error.problems
+    if problems:
+        raise MappingError(problems)
     return texts
 
 

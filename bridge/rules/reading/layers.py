@@ -102,8 +102,8 @@ class _Merge:
     shipped: tuple[_Rule, ...] = ()
     changed: dict[str, int] = field(default_factory=dict)  # id -> line of the layer's rule that changes it
 
-    def fault(self, node: Node, sentence: str) -> None:
-        self.report.fault_at(node.line, node.column, sentence)
+    def problem(self, node: Node, sentence: str) -> None:
+        self.report.problem_at(node.line, node.column, sentence)
 
 
 # ---------------------------------------------------------------------------------------------- what is extended
@@ -119,11 +119,11 @@ def extended(tree: Node, report: Diagnostics, known: Collection[str], files: Map
         return None
     line, column = tree.keys["extends"]
     if next(iter(tree.entries)) != "extends":
-        report.fault_at(line, column, '"extends" is the first line of a layer: write it above all other keys')
+        report.problem_at(line, column, '"extends" is the first line of a layer: write it above all other keys')
     sentence = _refusal(node.value, known, files)
     if sentence is None:
         return str(node.value)
-    report.fault_at(node.line, node.column, sentence)
+    report.problem_at(node.line, node.column, sentence)
     return None
 
 
@@ -142,10 +142,12 @@ def _refusal(name: Any, known: Collection[str], files: Mapping[str, str]) -> str
 @lru_cache(maxsize=64)
 def _parsed(name: str, text: str) -> tuple[Node | None, str]:
     """The tree of a shipped file, with its name in each node, or why there is none. The tree is never changed."""
-    tree, faults = parse(text)
+    tree, problems = parse(text)
     file = f"{BELOW}{name}.yaml"
-    if faults or tree is None or tree.kind != "mapping":
-        told = [f"{file}:{fault.line}:{fault.column}: {fault.sentence}" for fault in faults] or [f"{file} holds no map"]
+    if problems or tree is None or tree.kind != "mapping":
+        told = [f"{file}:{problem.line}:{problem.column}: {problem.sentence}" for problem in problems] or [
+            f"{file} holds no map"
+        ]
         return None, f"the shipped file cannot be read: {told[0]}"
     if "extends" in tree.entries:
         line, column = tree.keys["extends"]
@@ -165,7 +167,7 @@ def merged(name: str, text: str, own: Node, presets: Mapping[str, Any], report: 
     below, why = _parsed(name, text)
     if below is None:
         node = own.entries["extends"]
-        report.fault_at(node.line, node.column, why)
+        report.problem_at(node.line, node.column, why)
         return None
     merge = _Merge(name, own, below, report)
     tree = Node(own.line, own.column, kind="mapping")
@@ -186,7 +188,7 @@ def merged(name: str, text: str, own: Node, presets: Mapping[str, Any], report: 
 def _check_provider(merge: _Merge) -> None:
     written, provider = merge.own.entries["provider"], merge.below.entries["provider"].value
     if written.value != provider:
-        merge.fault(written, f'a layer of {merge.name} has its provider "{provider}"; remove "provider"')
+        merge.problem(written, f'a layer of {merge.name} has its provider "{provider}"; remove "provider"')
 
 
 # ------------------------------------------------------------------------------------------------ single stanzas
@@ -273,7 +275,7 @@ def _goals(merge: _Merge) -> tuple[Node | None, list[Part]]:
         if changed is None:
             added += _new(merge, node)
         elif changed.id in merge.changed:
-            merge.fault(
+            merge.problem(
                 node.entries["id"], f'id "{changed.id}" is taken by the rule on line {merge.changed[changed.id]}'
             )
         else:
@@ -330,9 +332,9 @@ def _used(merge: _Merge, rules: list[_Rule]) -> dict[str, Node] | None:
         if not isinstance(name, str):
             continue
         if name not in names:
-            merge.fault(node, _not_a_goal(name, rules))
+            merge.problem(node, _not_a_goal(name, rules))
         elif name in seen:
-            merge.fault(node, f'"{name}" is listed twice')
+            merge.problem(node, f'"{name}" is listed twice')
         seen.add(name)
         found |= {rule.id: node for rule in _of_goal(name, rules)}
     return found
@@ -357,7 +359,7 @@ def _of_goal(name: str, rules: list[_Rule]) -> list[_Rule]:
 def _overridden(merge: _Merge, rule: _Rule, own: Node) -> Node:
     """The shipped rule with the layer's changes."""
     if "like" in own.entries:
-        merge.fault(
+        merge.problem(
             own.entries["like"],
             f'"{rule.id}" is a shipped rule ({_place(rule.node)}), which this one changes; "like" is for a new rule',
         )
@@ -377,7 +379,7 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
     ids = {rule.id: rule for rule in merge.shipped}
     if written is None and (theirs := ids.get(default_id(_made(own)) or "")):
         place = own.entries.get("goal") or own.entries["payment"]
-        merge.fault(
+        merge.problem(
             place,
             f'the shipped file has a rule "{theirs.id}" ({_place(theirs.node)}): write id: {theirs.id} to change it,'
             f" or give this rule an id of its own, such as id: my-{theirs.id}",
@@ -391,7 +393,7 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
         taken = _LIKED_BY_A_PAYMENT if "payment" in own.entries else _LIKED
         yield _merged_rule(merge, own, liked.node, taken), Part(LIKE, own, liked.node)
     elif written is not None and not (_made(own) and "event" in own.entries):
-        merge.fault(
+        merge.problem(
             own.entries["id"],
             f'no shipped rule has the id "{written[:60]}"{did_you_mean(written, ids)}'
             ' (a rule of your own needs "goal" and "event", or "like")',
@@ -409,12 +411,12 @@ def _liked(merge: _Merge, like: Node) -> _Rule | None:
         return found[0]
     if found:
         ids = ", ".join(rule.id for rule in found)
-        merge.fault(like, f'several shipped rules make the goal "{name}": name one by its id ({ids})')
+        merge.problem(like, f'several shipped rules make the goal "{name}": name one by its id ({ids})')
     else:
         own = {node.text("id") or _made(node) for node in merge.own.entries["goals"].elements}
         known = did_you_mean(name, {rule.id for rule in merge.shipped})
         why = f'"{name}" is a rule of this file' if name in own else f'there is no shipped rule "{name[:60]}"{known}'
-        merge.fault(like, f'{why}, and "like" takes a shipped one' if name in own else why)
+        merge.problem(like, f'{why}, and "like" takes a shipped one' if name in own else why)
     return None
 
 
@@ -437,7 +439,7 @@ def _merged_rule(merge: _Merge, own: Node, below: Node, taken: Collection[str]) 
 def _metadata(merge: _Merge, own: Node, below: Node) -> Node:
     """Both, merged by name; `name: false` removes an entry. Two lists stay a list."""
     if below.kind == "scalar":
-        merge.fault(
+        merge.problem(
             own,
             f"the shipped rule's metadata is one template ({_place(below)}), so nothing can be merged with it by name",
         )
@@ -453,7 +455,7 @@ def _metadata(merge: _Merge, own: Node, below: Node) -> Node:
             _put(result, name, node, _named(own).keys[name])
         elif result.entries.pop(name, None) is None:
             line, column = own.keys[name]
-            merge.report.fault_at(
+            merge.report.problem_at(
                 line, column, f'the shipped rule has no "{name}" to take away{did_you_mean(name, known)}'
             )
     return result

@@ -25,9 +25,9 @@ from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, provider
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.lint import lint
 from bridge.rules.reading.named import check_when
-from bridge.rules.reading.report import Diagnostics, Fault, Steps, Told
+from bridge.rules.reading.report import Diagnostics, Placed, Reporter, Steps
 from bridge.rules.reading.rule import RuleContext, compile_rule
-from bridge.rules.reading.secrets import expand, is_secret, refuse_malformed, tellable, variables
+from bridge.rules.reading.secrets import expand, is_secret, names_to_show, refuse_malformed, variables
 from bridge.rules.reading.source import Surroundings, compile_source
 from bridge.rules.reading.strict_yaml import KEY, Node, parse
 from bridge.rules.reading.structure import structure
@@ -83,11 +83,11 @@ class _Reading:
         self.extended: dict[str, str] = {}  # shipped files that layers extend
 
     def file(self, name: str, text: str) -> CompiledFile | None:
-        tree, faults = parse(text)
+        tree, problems = parse(text)
         report = Diagnostics(f"{self.folder}/{name}", tree)
         self.reports.append(report)
-        for fault in faults:
-            report.fault_at(fault.line, fault.column, fault.sentence)
+        for problem in problems:
+            report.problem_at(problem.line, problem.column, problem.sentence)
         stem = self._stem(name, report)
         layer = self._layer(tree, report) if tree is not None else None
         if tree is None or (layer is None and "extends" in tree.entries):
@@ -116,10 +116,12 @@ class _Reading:
     def _stem(self, name: str, report: Diagnostics) -> str:
         stem = PurePath(name).stem
         if not _STEM.fullmatch(stem):
-            report.fault((), f'the name of the file is in its URL, so "{stem}" may hold only letters, digits, - and _')
+            report.problem(
+                (), f'the name of the file is in its URL, so "{stem}" may hold only letters, digits, - and _'
+            )
             return "unnamed"
         if stem in self.stems:
-            report.fault((), f"{self.stems[stem]} is the same source; each source has one file")
+            report.problem((), f"{self.stems[stem]} is the same source; each source has one file")
         self.stems[stem] = name
         return stem
 
@@ -135,8 +137,8 @@ class _Reading:
             *(event for link in source.links for event in link.events),
         ]
         source = replace(source, named_types=event_types(named))
-        if source.secret_fault is not None and not source.secret_problems:
-            report.warn(("secret", KEY), source.secret_fault)
+        if source.secret_error is not None and not source.secret_problems:
+            report.warn(("secret", KEY), source.secret_error)
         if written.challenge is not None:
             report.suspect(("challenge", KEY), '"challenge" does nothing: remove it; handshakes are in "handshake"')
         _refuse_values_as_ids(source, values, report)
@@ -165,7 +167,7 @@ class _Reading:
             rule = _rule(goal, context, report.below("goals", i), part)
             if rule.id and rule.id in seen:
                 where = ("goals", i, "id" if goal.id is not None else "goal")
-                report.fault(
+                report.problem(
                     where, f'id "{rule.id}" is taken by the rule on line {seen[rule.id]}; give each its own "id"'
                 )
             seen.setdefault(rule.id, line)
@@ -176,8 +178,8 @@ class _Reading:
 
     def finish(self) -> None:
         self.destinations.check_names()
-        if faults := self.told(lambda report: report.faults):
-            raise MappingError(faults)
+        if problems := self.sentences(lambda report: report.problems):
+            raise MappingError(problems)
 
     def held_apart(self, compiled: list[CompiledFile]) -> list[CompiledFile]:
         """The files, without handshakes that compute with a secret that could sign another source's events."""
@@ -194,12 +196,12 @@ class _Reading:
         )
         return replace(file, source=without_computing(file.source))
 
-    def told(self, kind: Callable[[Diagnostics], list[Told]]) -> tuple[str, ...]:
+    def sentences(self, kind: Callable[[Diagnostics], list[Placed]]) -> tuple[str, ...]:
         """The sentences of one kind, from all files."""
         return tuple(line for report in self.reports for line in report.lines(kind(report)))
 
 
-def _rule(goal: GoalStanza, context: RuleContext, fault: Fault, part: Part | None) -> Rule:
+def _rule(goal: GoalStanza, context: RuleContext, problem: Reporter, part: Part | None) -> Rule:
     """Compile a rule; an error that only the merge with the shipped rule causes is reported with both places."""
     found: list[tuple[Steps, str]] = []
     rule = compile_rule(goal, context, lambda where, sentence: found.append((where, sentence)))
@@ -208,7 +210,7 @@ def _rule(goal: GoalStanza, context: RuleContext, fault: Fault, part: Part | Non
         together = part.together
         compile_rule(part.alone(goal), context, lambda _, sentence: alone.add(sentence))
     for where, sentence in found:
-        fault(where, sentence if sentence in alone else sentence + together)
+        problem(where, sentence if sentence in alone else sentence + together)
     return rule
 
 
@@ -216,12 +218,12 @@ def _refuse_words_of_layers(written: MappingFile, report: Diagnostics, layer: La
     """Refuse `use` and `like` in a file without `extends`, where they mean nothing."""
     needs = 'needs a shipped file: write "extends: stripe" (or another name) as the first line'
     if layer is None and written.use is not None:
-        report.fault(("use", KEY), f'"use" {needs}')
+        report.problem(("use", KEY), f'"use" {needs}')
     for i, goal in enumerate(written.goals):
         if layer is None and goal.like is not None:
-            report.fault(("goals", i, "like", KEY), f'"like" {needs}')
+            report.problem(("goals", i, "like", KEY), f'"like" {needs}')
     if layer is not None and written.in_layers is not None:
-        report.fault(("in_layers", KEY), '"in_layers" is for shipped files; a layer says in "use" which goals are on')
+        report.problem(("in_layers", KEY), '"in_layers" is for shipped files; a layer says in "use" which goals are on')
 
 
 def _rule_set(files: Mapping[str, str], compiled: Iterable[CompiledFile], reading: _Reading) -> RuleSet:
@@ -232,8 +234,8 @@ def _rule_set(files: Mapping[str, str], compiled: Iterable[CompiledFile], readin
         sources={name: file.source for name, file in by_name.items()},
         destinations=reading.destinations.known,
         rules={name: file.rules for name, file in by_name.items()},
-        warnings=reading.told(lambda report: report.warnings + report.suspicions),
-        suspicions=reading.told(lambda report: report.suspicions),
+        warnings=reading.sentences(lambda report: report.warnings + report.suspicions),
+        suspicions=reading.sentences(lambda report: report.suspicions),
         mappings=by_name,
         tables={name: table(file.rules, file.when, file.source.values) for name, file in by_name.items()},
     )
@@ -254,7 +256,7 @@ def _tests(written: MappingFile, rules: tuple[Rule, ...], report: Diagnostics) -
     for i, test in enumerate(written.tests):
         for n, name in enumerate(test.only or ()):
             if name not in ids:
-                report.fault(("tests", i, "only", n), f'there is no rule with the id "{name}"')
+                report.problem(("tests", i, "only", n), f'there is no rule with the id "{name}"')
         yield report.line(("tests", i)), test
 
 
@@ -262,7 +264,7 @@ def _check_follows(rules: tuple[Rule, ...], report: Diagnostics) -> None:
     """A rule's `follows` must name a goal of the file, made by a rule that is switched on."""
     for i, rule in enumerate(rules):
         if rule.follows is not None and rule.follows == rule.name.literal:
-            report.fault(("goals", i, "follows"), f'the goal "{rule.follows}" cannot follow itself')
+            report.problem(("goals", i, "follows"), f'the goal "{rule.follows}" cannot follow itself')
     names = {rule.name.literal or "" for rule in rules}
     if any(rule.name.literal is None for rule in rules):
         return  # a template may make any name
@@ -270,7 +272,7 @@ def _check_follows(rules: tuple[Rule, ...], report: Diagnostics) -> None:
     for i, rule in enumerate(rules):
         if rule.follows is not None and rule.follows not in names:
             known = did_you_mean(rule.follows, names)
-            report.fault(("goals", i, "follows"), f'no rule of this file makes the goal "{rule.follows}"{known}')
+            report.problem(("goals", i, "follows"), f'no rule of this file makes the goal "{rule.follows}"{known}')
         elif rule.follows is not None and rule.enabled and rule.follows not in on:
             report.suspect(("goals", i, "follows"), f'"{rule.follows}" is switched off, so nothing can follow it')
 
@@ -295,7 +297,7 @@ def _refuse_values_as_ids(source: Source, values: Values, report: Diagnostics) -
     for key, found in (("visitor", source.visitor), ("links", linked)):
         for path in found:
             if isinstance(path, CompiledPath) and value_name(path) in values.choices:
-                report.fault((key,), f'"{path}" cannot be read here: ids are found before values are computed')
+                report.problem((key,), f'"{path}" cannot be read here: ids are found before values are computed')
 
 
 def _warn_of_visitors(visitor: object, links: object, rules: tuple[Rule, ...], report: Diagnostics) -> None:
@@ -338,7 +340,7 @@ class Destinations:
         if written.api_key is None:
             self._used.append((written.name, (*where, "name"), report))
             if written.website_id is not None:
-                report.fault((*where, "website_id"), f'website_id of "{written.name}" needs its api_key beside it')
+                report.problem((*where, "website_id"), f'website_id of "{written.name}" needs its api_key beside it')
         else:
             self._configure(written, written.api_key, where, report)
         return written.name
@@ -346,19 +348,19 @@ class Destinations:
     def _configure(self, written: DestinationStanza, key: str, where: Steps, report: Diagnostics) -> None:
         if written.name in _OF_SETTINGS:
             setting = _OF_SETTINGS[written.name]
-            report.fault((*where, "name"), f'"{written.name}" is the website of {setting}; choose another name')
+            report.problem((*where, "name"), f'"{written.name}" is the website of {setting}; choose another name')
         elif not _WEBSITE.fullmatch(written.name):
-            report.fault((*where, "name"), f'"{written.name[:60]}" may hold only letters, digits, "-", "_" and "."')
+            report.problem((*where, "name"), f'"{written.name[:60]}" may hold only letters, digits, "-", "_" and "."')
         website_id = self._read(written.website_id, "website_id", where, report)
         found = Destination(written.name, self._key(written.name, key, where, report), website_id)
         if self.known.setdefault(written.name, found) != found:
-            report.fault((*where, "name"), f'"{written.name}" is configured twice, differently')
+            report.problem((*where, "name"), f'"{written.name}" is configured twice, differently')
         self._check_website(found, where, report)
 
     def _key(self, name: str, text: str, where: Steps, report: Diagnostics) -> str | None:
         key = self._read(text, "api_key", where, report)
         if key is None or not is_secret(key):
-            missing = " and ".join(tellable(variables(text), self._environ)) or "its api_key"
+            missing = " and ".join(names_to_show(variables(text), self._environ)) or "its api_key"
             report.warn((*where, "api_key"), f'{missing} is not set: goals for the website "{name}" wait until it is')
             return None
         if not variables(text):
@@ -368,9 +370,9 @@ class Destinations:
         try:
             return api_key(key)
         except WrongKind as error:
-            report.fault((*where, "api_key"), f'the key of the website "{name}" cannot be used: {error}')
+            report.problem((*where, "api_key"), f'the key of the website "{name}" cannot be used: {error}')
         except ValueError as error:
-            report.fault((*where, "api_key"), f'the key of the website "{name}" must be {error}')
+            report.problem((*where, "api_key"), f'the key of the website "{name}" must be {error}')
         return None
 
     def _read(self, text: str | None, key: str, where: Steps, report: Diagnostics) -> str | None:
@@ -382,15 +384,17 @@ class Destinations:
     @staticmethod
     def _check_website(found: Destination, where: Steps, report: Diagnostics) -> None:
         if found.website_id is not None and not re.fullmatch(r"[0-9a-fA-F]{24}", found.website_id):
-            report.fault((*where, "website_id"), "website_id must be 24 hex digits (not the dfid_… of the script tag)")
+            report.problem(
+                (*where, "website_id"), "website_id must be 24 hex digits (not the dfid_… of the script tag)"
+            )
         if found.api_key is not None and found.api_key.startswith("dft_") and found.website_id is None:
-            report.fault(where, f'"{found.name}" has an account token (dft_…), which needs "website_id"')
+            report.problem(where, f'"{found.name}" has an account token (dft_…), which needs "website_id"')
 
     def check_names(self) -> None:
         """Every name in use must be configured in one of the files."""
         for name, where, report in self._used:
             if name == "test":
-                report.fault(where, '"test" is the website of test-mode events; other goals cannot be sent there')
+                report.problem(where, '"test" is the website of test-mode events; other goals cannot be sent there')
             elif name != DEFAULT and name not in self.known:
                 guess = did_you_mean(name, [DEFAULT, *self.known])
-                report.fault(where, f'no website is named "{name}"{guess}')
+                report.problem(where, f'no website is named "{name}"{guess}')

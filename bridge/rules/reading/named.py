@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.rules.language.prices import BUILTINS
 from bridge.rules.language.templates import Choice, Template, Values, compile_template
-from bridge.rules.reading.report import Fault, Steps, below, listed
+from bridge.rules.reading.report import Reporter, Steps, below, listed
 from bridge.rules.reading.schema import Chosen, NamedValue, Preset
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.text import did_you_mean, text_of
@@ -21,21 +21,23 @@ if TYPE_CHECKING:
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 
 
-def compile_values(written: Mapping[str, NamedValue], maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Values:
-    """Compile `values:`; every problem goes to `fault`, and a value with a problem is left out."""
+def compile_values(
+    written: Mapping[str, NamedValue], maps: Mapping[str, Mapping[str, Json]], problem: Reporter
+) -> Values:
+    """Compile `values:`; every problem goes to `problem`, and a value with a problem is left out."""
     choices: dict[str, tuple[Choice, ...]] = {}
     for name, value in written.items():
         if not NAME.fullmatch(name):
-            fault((name, KEY), f'the name of a value is a word such as plan or seats_left, not "{name[:40]}"')
+            problem((name, KEY), f'the name of a value is a word such as plan or seats_left, not "{name[:40]}"')
         listed = value if isinstance(value, list) else [value]
         steps = [(name, i) if isinstance(value, list) else (name,) for i in range(len(listed))]
         choices[name] = tuple(
             choice
             for one, where in zip(listed, steps, strict=True)
-            if (choice := _choice(one, maps, below(fault, *where))) is not None
+            if (choice := _choice(one, maps, below(problem, *where))) is not None
         )
         if not listed:
-            fault((name,), "a list without an entry is never a value; leave the name out")
+            problem((name,), "a list without an entry is never a value; leave the name out")
     return Values(choices)
 
 
@@ -50,31 +52,31 @@ def preset_values(written: str) -> tuple[Values, tuple[tuple[Steps, str], ...]]:
     return compile_values(values, {}, lambda where, text: problems.append((where, text))), tuple(problems)
 
 
-def _choice(written: object, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Choice | None:
+def _choice(written: object, maps: Mapping[str, Mapping[str, Json]], problem: Reporter) -> Choice | None:
     if not isinstance(written, Chosen):
-        source = _template(text_of(written) or "", maps, fault)
+        source = _template(text_of(written) or "", maps, problem)
         return Choice(("*",), source) if source is not None else None
     events = listed(written.event)
     if (written.value is None) is (written.builtin is None):
-        fault((), 'an entry takes either "value" (a template) or "builtin"')
+        problem((), 'an entry takes either "value" (a template) or "builtin"')
         return None
     if written.builtin is not None:
         compute = BUILTINS.get(written.builtin)
         if compute is None:
-            fault(
+            problem(
                 ("builtin",), f'there is no builtin "{written.builtin[:60]}"' + did_you_mean(written.builtin, BUILTINS)
             )
             return None
         return Choice(events, compute)
-    template = _template(text_of(written.value) or "", maps, below(fault, "value"))
+    template = _template(text_of(written.value) or "", maps, below(problem, "value"))
     return Choice(events, template) if template is not None else None
 
 
-def _template(text: str, maps: Mapping[str, Mapping[str, Json]], fault: Fault) -> Template | None:
+def _template(text: str, maps: Mapping[str, Mapping[str, Json]], problem: Reporter) -> Template | None:
     try:
         return compile_template(text, maps)
     except ValueError as error:
-        fault((), str(error))
+        problem((), str(error))
         return None
 
 
@@ -108,7 +110,7 @@ _MONEY: Final = re.compile(r"\s*[0-9.]+ ?[A-Z]{3}\s*")  # as in `when`, for comp
 _READ: Final = re.compile(r'(?:^|(?<=[\s{|:]))(?:was\.)?value\."?([A-Za-z0-9_]+)')
 
 
-def check_text(text: str, values: Values, fault: Fault) -> None:
+def check_text(text: str, values: Values, problem: Reporter) -> None:
     """Report each value that a path or a placeholder reads and that is not in `values:`.
 
     If there are no values at all, `value` is an ordinary field of the body.
@@ -116,26 +118,26 @@ def check_text(text: str, values: Values, fault: Fault) -> None:
     for name in dict.fromkeys(_READ.findall(text)):
         if values.choices and name not in values.choices:
             known = did_you_mean(name, values.choices)
-            fault((), f'no value is named "{name[:40]}"{known} (a field of the body named value is body.value)')
+            problem((), f'no value is named "{name[:40]}"{known} (a field of the body named value is body.value)')
 
 
-def check_template(template: Template, values: Values, fault: Fault) -> None:
+def check_template(template: Template, values: Values, problem: Reporter) -> None:
     """Check all placeholders of a template like `check_text`."""
     for placeholder in template.placeholders:
-        check_text(placeholder.text, values, fault)
+        check_text(placeholder.text, values, problem)
 
 
-def check_when(when: Json, values: Values, fault: Fault) -> None:
+def check_when(when: Json, values: Values, problem: Reporter) -> None:
     """Check the paths of a `when:` map, and those that values are compared with, like `check_text`."""
     if isinstance(when, list):
         for i, each in enumerate(when):
-            check_when(each, values, below(fault, i))
+            check_when(each, values, below(problem, i))
     if not isinstance(when, dict):
         return
     for key, expected in when.items():
-        check_text(key, values, below(fault, key, KEY))
+        check_text(key, values, below(problem, key, KEY))
         if key in ("path", "after") and isinstance(expected, str):
-            check_text(expected, values, below(fault, key))
+            check_text(expected, values, below(problem, key))
         if values.choices and "currency" not in values.choices and _MONEY.fullmatch(str(expected)):
-            fault((key,), f'"{expected}" is compared with the value "currency", which `values:` does not have')
-        check_when(expected, values, below(fault, key))
+            problem((key,), f'"{expected}" is compared with the value "currency", which `values:` does not have')
+        check_when(expected, values, below(problem, key))

@@ -16,47 +16,47 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Steps = tuple[str | int, ...]
-Fault = Callable[[Steps, str], None]
-Told = tuple[int, int, str]  # line, column, sentence
+Reporter = Callable[[Steps, str], None]
+Placed = tuple[int, int, str]  # line, column, sentence
 
 
 @dataclass(slots=True)
 class Diagnostics:
-    """The errors and warnings of a file. `fault`, `warn` and `suspect` take the steps to the place in its tree.
+    """The errors and warnings of a file. `problem`, `warn` and `suspect` take the steps to the place in its tree.
 
     suspicions: what is hardly what was meant; other warnings are about the surroundings of the file.
     """
 
     file: str  # with its folder, as in messages
     tree: Node | None = None
-    faults: list[Told] = field(default_factory=list)
-    warnings: list[Told] = field(default_factory=list)
-    suspicions: list[Told] = field(default_factory=list)
-    faulty: set[Steps] = field(default_factory=set)
+    problems: list[Placed] = field(default_factory=list)
+    warnings: list[Placed] = field(default_factory=list)
+    suspicions: list[Placed] = field(default_factory=list)
+    unsound: set[Steps] = field(default_factory=set)
 
-    def fault(self, where: Steps, sentence: str) -> None:
-        self.faulty.add(where)
-        self.faults.append(self._told(where, sentence))
+    def problem(self, where: Steps, sentence: str) -> None:
+        self.unsound.add(where)
+        self.problems.append(self._placed(where, sentence))
 
-    def fault_at(self, line: int, column: int, sentence: str) -> None:
-        self.faults.append((line, column, one_line(sentence)))
+    def problem_at(self, line: int, column: int, sentence: str) -> None:
+        self.problems.append((line, column, one_line(sentence)))
 
     def warn(self, where: Steps, sentence: str) -> None:
-        self.warnings.append(self._told(where, sentence))
+        self.warnings.append(self._placed(where, sentence))
 
     def suspect(self, where: Steps, sentence: str) -> None:
-        self.suspicions.append(self._told(where, sentence))
+        self.suspicions.append(self._placed(where, sentence))
 
     def suspect_at(self, line: int, column: int, sentence: str) -> None:
         self.suspicions.append((line, column, one_line(sentence)))
 
-    def below(self, *steps: str | int) -> Fault:
-        """A `fault` function for places below these steps."""
-        return lambda where, sentence: self.fault((*steps, *where), sentence)
+    def below(self, *steps: str | int) -> Reporter:
+        """A `problem` function for places below these steps."""
+        return lambda where, sentence: self.problem((*steps, *where), sentence)
 
     def is_sound(self, *steps: str | int) -> bool:
         """Whether no error has been found at or below these steps so far."""
-        return not any(where[: len(steps)] == steps for where in self.faulty)
+        return not any(where[: len(steps)] == steps for where in self.unsound)
 
     def place(self, where: Steps) -> str:
         """The place as in messages: `file:line:column`."""
@@ -69,12 +69,12 @@ class Diagnostics:
     def _place(self, where: Steps) -> tuple[int, int, str]:
         return self.tree.place(where) if self.tree is not None else (1, 1, "")
 
-    def _told(self, where: Steps, sentence: str) -> Told:
+    def _placed(self, where: Steps, sentence: str) -> Placed:
         """A problem in the file below a layer is reported where the layer leads to it, with both places."""
         line, column, other = self._place(where)
         return line, column, one_line(f"{sentence} ({other})" if other else sentence)
 
-    def lines(self, found: list[Told]) -> list[str]:
+    def lines(self, found: list[Placed]) -> list[str]:
         return [f"{self.file}:{line}:{column}: {sentence}" for line, column, sentence in sorted(set(found))]
 
 
@@ -97,23 +97,23 @@ def listed(written: T | list[T] | None) -> tuple[T, ...]:
     return tuple(one for _, one in numbered(written))
 
 
-def paths(texts: Texts | None, fault: Fault) -> tuple[CompiledPath, ...]:
-    """Compile a path or a list of paths; an invalid path is reported to `fault` and left out."""
-    return _compiled(texts, compile_path, fault)
+def paths(texts: Texts | None, problem: Reporter) -> tuple[CompiledPath, ...]:
+    """Compile a path or a list of paths; an invalid path is reported to `problem` and left out."""
+    return _compiled(texts, compile_path, problem)
 
 
-def paths_or_templates(texts: Texts | None, fault: Fault) -> tuple[Path, ...]:
+def paths_or_templates(texts: Texts | None, problem: Reporter) -> tuple[Path, ...]:
     """Compile each as a template if it has a brace, else as a path; an invalid one is reported and left out."""
-    return _compiled(texts, _path_or_template, fault)
+    return _compiled(texts, _path_or_template, problem)
 
 
-def _compiled(texts: Texts | None, compile_: Callable[[str], T], fault: Fault) -> tuple[T, ...]:
+def _compiled(texts: Texts | None, compile_: Callable[[str], T], problem: Reporter) -> tuple[T, ...]:
     found = []
     for where, text in numbered(texts):
         try:
             found.append(compile_(text))
         except ValueError as error:
-            fault(where, str(error))
+            problem(where, str(error))
     return tuple(found)
 
 
@@ -126,6 +126,6 @@ def _path_or_template(text: str) -> Path:
     return Composed(text, template)
 
 
-def below(fault: Fault, *steps: str | int) -> Fault:
-    """A `fault` function for places below these steps."""
-    return lambda where, sentence: fault((*steps, *where), sentence)
+def below(problem: Reporter, *steps: str | int) -> Reporter:
+    """A `problem` function for places below these steps."""
+    return lambda where, sentence: problem((*steps, *where), sentence)

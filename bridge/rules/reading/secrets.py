@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
-    from bridge.rules.reading.report import Fault
+    from bridge.rules.reading.report import Reporter
 
 OLD: Final = "_OLD"  # suffix of a variable's name: the secret before this one
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9_]+)\}", re.ASCII)
@@ -93,8 +93,8 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
     sentences = _distinct(problems), _distinct(placeholders)
     return Secrets(
         _distinct(usable),
-        _distinct(tellable(names, environ)),
-        _distinct(tellable(unset, environ)),
+        _distinct(names_to_show(names, environ)),
+        _distinct(names_to_show(unset, environ)),
         *sentences,
         literal=literal,
         old=frozenset(number for number, one in enumerate(_distinct(usable), 1) if one in old),
@@ -145,7 +145,7 @@ def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[s
     Also returns whether it is a placeholder, which has yet to be filled in.
     """
     names = variables(entry)
-    who = " and ".join(tellable(names, environ)) or "the secret in the file"
+    who = " and ".join(names_to_show(names, environ)) or "the secret in the file"
     values = dict.fromkeys((text, *(environ[name].strip() for name in names)))
     pieces = [piece for value in values for piece in _several(value, forms) or [value]]
     for piece in pieces:
@@ -253,12 +253,12 @@ def variables(text: str) -> tuple[str, ...]:
     return tuple(VARIABLE.findall(text))
 
 
-def tellable(names: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:
+def names_to_show(names: Iterable[str], environ: Mapping[str, str]) -> tuple[str, ...]:
     """Variables as messages may show them: `${whsec_…}` is a secret that somebody wrote instead of its name."""
     return tuple(name if name in environ or _NAME.fullmatch(name) else "${…}" for name in names)
 
 
-def refuse_malformed(text: str, fault: Fault) -> None:
+def refuse_malformed(text: str, problem: Reporter) -> None:
     """Report a `${` that does not begin a variable."""
     if "${" in VARIABLE.sub("", text):
-        fault((), "a variable is written ${NAME}, with letters, digits and _")
+        problem((), "a variable is written ${NAME}, with letters, digits and _")

@@ -27,9 +27,9 @@ from bridge.model import (
 from bridge.rules.language.conditions import ALWAYS, Case, Cases
 from bridge.rules.language.templates import BeginsWith, Template, Values
 from bridge.rules.reading.named import check_template, circles, compile_values, merged, preset_values
-from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, listed, numbered, paths, paths_or_templates
+from bridge.rules.reading.report import Diagnostics, Reporter, Steps, below, listed, numbered, paths, paths_or_templates
 from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
-from bridge.rules.reading.secrets import Secrets, expand, refuse_malformed, secrets, tellable, variables
+from bridge.rules.reading.secrets import Secrets, expand, names_to_show, refuse_malformed, secrets, variables
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.rules.reading.verification import (
     CUSTOM,
@@ -79,19 +79,19 @@ def compile_source(file: MappingFile, around: Surroundings, report: Diagnostics,
         retry_fields=tuple(preset.retry_fields),
         body=_body(written.get("body"))[0],
         body_field=_body(written.get("body"))[1],
-        each=_one(written.get("each"), written.fault("each")),
+        each=_one(written.get("each"), written.problem("each")),
         require=require,
         public_url=_public_url(written, verify, around, report),
         handshakes=compile_handshakes(file, preset, around.name, around.environ, report),
         quiet=preset.acknowledge == 204,
-        visitor=paths(written.get("visitor"), written.fault("visitor")),
+        visitor=paths(written.get("visitor"), written.problem("visitor")),
         borrowed=paths(preset.borrowed, in_preset(report)),
         **_all_links(file, preset, report),
         links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
         decimals=preset.decimals,
         values=_values(preset, file, around, report),
-        handovers=_handovers(written.get("handover") or (), written.fault("handover")),
+        handovers=_handovers(written.get("handover") or (), written.problem("handover")),
         ignored=_ignored(preset, file.provider, in_preset(report)),
         fingerprint=preset.fingerprint,
         objects=preset.objects,
@@ -127,14 +127,14 @@ class _Merged:
         own = getattr(self.file, key)
         return own if own is not None else getattr(self.preset, key)
 
-    def fault(self, key: str) -> Fault:
+    def problem(self, key: str) -> Reporter:
         return self.report.below(key) if getattr(self.file, key) is not None else in_preset(self.report)
 
 
 def _preset(file: MappingFile, around: Surroundings, report: Diagnostics) -> Preset:
     if file.provider == CUSTOM or not report.is_sound("provider"):
         if file.verify is None and report.is_sound("provider") and report.is_sound("verify"):
-            report.fault((), 'provider: custom needs "verify", which says how the sender proves who it is')
+            report.problem((), 'provider: custom needs "verify", which says how the sender proves who it is')
         return Preset.model_validate({})
     found = around.presets.get(file.provider)
     if found is not None and "cannot_be_set_up" in found:
@@ -142,7 +142,7 @@ def _preset(file: MappingFile, around: Surroundings, report: Diagnostics) -> Pre
     if found is None:
         guess = did_you_mean(file.provider, [*around.presets, CUSTOM])
         more = "" if guess else '; docs/providers.md lists them, or write custom and say in "verify" how it signs'
-        report.fault(("provider",), f'unknown provider "{file.provider}"{guess or more}')
+        report.problem(("provider",), f'unknown provider "{file.provider}"{guess or more}')
         return Preset.model_validate({})
     return valid_preset(found, report, ("provider",))
 
@@ -152,25 +152,25 @@ def _preset(file: MappingFile, around: Surroundings, report: Diagnostics) -> Pre
 
 def _envelope(file: MappingFile, preset: Preset, report: Diagnostics) -> EnvelopeSpec:
     written: dict[str, Any] = {}
-    for stanzas, fault in ((preset, in_preset(report)), (file, report.below("envelope"))):
+    for stanzas, problem in ((preset, in_preset(report)), (file, report.below("envelope"))):
         for key in ("type", "id", "time", "order", "account"):
             texts = getattr(stanzas.envelope, key, None)
             if texts is not None:
                 read = paths_or_templates if key == "type" else paths
-                written[key] = read(texts, below(fault, key))
-        _test_flag(stanzas, fault, written)
+                written[key] = read(texts, below(problem, key))
+        _test_flag(stanzas, problem, written)
     return EnvelopeSpec(**written)
 
 
-def _test_flag(stanzas: Stanzas, fault: Fault, written: dict[str, Any]) -> None:
+def _test_flag(stanzas: Stanzas, problem: Reporter, written: dict[str, Any]) -> None:
     flag = stanzas.envelope.test if stanzas.envelope is not None else None
     if isinstance(flag, TestFlag):
-        written["test"] = paths(flag.path, below(fault, "test", "path"))
+        written["test"] = paths(flag.path, below(problem, "test", "path"))
         if flag.prefix is not None:
             written["test"] = tuple(BeginsWith(path, flag.prefix) for path in written["test"])
         written["test_is"] = tuple(flag.is_) if isinstance(flag.is_, list) else flag.is_
     elif flag is not None:
-        written["test"], written["test_is"] = paths(flag, below(fault, "test")), True
+        written["test"], written["test_is"] = paths(flag, below(problem, "test")), True
 
 
 def _former(
@@ -180,9 +180,9 @@ def _former(
     written = preset.formerly
     if written is None:
         return None
-    own, fault = file.envelope or EnvelopeStanza(), in_preset(report)
-    event_type = envelope.type if own.type is not None or written.type is None else paths(written.type, fault)
-    event_id = envelope.id if own.id is not None or written.id is None else paths(written.id, fault)
+    own, problem = file.envelope or EnvelopeStanza(), in_preset(report)
+    event_type = envelope.type if own.type is not None or written.type is None else paths(written.type, problem)
+    event_id = envelope.id if own.id is not None or written.id is None else paths(written.id, problem)
     return FormerSpec(event_type, event_id, preset.id_is_signed and id_is_signed(event_id, verify))
 
 
@@ -205,64 +205,65 @@ def _all_links(file: MappingFile, preset: Preset, report: Diagnostics) -> dict[s
     }
 
 
-def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, fault: Fault) -> tuple[LinkSpec, ...]:
+def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, problem: Reporter) -> tuple[LinkSpec, ...]:
     if written is None:
         return ()
     if isinstance(written, list):
         return tuple(
             LinkSpec(
-                _kind(link.kind, (i, "kind"), fault),
-                paths(link.path, below(fault, i, "path")),
+                _kind(link.kind, (i, "kind"), problem),
+                paths(link.path, below(problem, i, "path")),
                 listed(link.event),
             )
             for i, link in enumerate(written)
         )
     return tuple(
-        LinkSpec(_kind(kind, (kind, KEY), fault), paths(texts, below(fault, kind))) for kind, texts in written.items()
+        LinkSpec(_kind(kind, (kind, KEY), problem), paths(texts, below(problem, kind)))
+        for kind, texts in written.items()
     )
 
 
-def _people(links: Iterable[LinkSpec], stanzas: Iterable[PersonStanza], fault: Fault) -> tuple[PersonSpec, ...]:
+def _people(links: Iterable[LinkSpec], stanzas: Iterable[PersonStanza], problem: Reporter) -> tuple[PersonSpec, ...]:
     """The people among the file's links, and those of the preset."""
     found = [PersonSpec(link.kind, link.paths, link.events, own=True) for link in links if link.kind in PEOPLE]
     for one in stanzas:
-        only = None if one.when is None else Cases((_case("*", one.when, one.kind, fault),))
-        found.append(PersonSpec(one.kind, paths(one.path, fault), listed(one.event), only))
+        only = None if one.when is None else Cases((_case("*", one.when, one.kind, problem),))
+        found.append(PersonSpec(one.kind, paths(one.path, problem), listed(one.event), only))
     return tuple(found)
 
 
-def _kind(kind: str, where: Steps, fault: Fault) -> str:
+def _kind(kind: str, where: Steps, problem: Reporter) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", kind):
-        fault(where, f'the kind of a link is a word such as subscription, order or customer, not "{kind[:40]}"')
+        problem(where, f'the kind of a link is a word such as subscription, order or customer, not "{kind[:40]}"')
     return kind
 
 
-def _handovers(stanzas: Iterable[HandoverStanza], fault: Fault) -> Cases:
+def _handovers(stanzas: Iterable[HandoverStanza], problem: Reporter) -> Cases:
     """The events with which a site can hand its visitor over: a checkout or a sign-up, not a renewal or a refund.
 
     `bridge.store.goals.attribution` monitors whether their goals have a visitor.
     """
     return Cases(
         tuple(
-            _case(one.event, one.when, one.kind or ANY_HANDOVER, below(fault, i, "when"))
+            _case(one.event, one.when, one.kind or ANY_HANDOVER, below(problem, i, "when"))
             for i, one in enumerate(stanzas)
         )
     )
 
 
-def _ignored(preset: Preset, provider: str, fault: Fault) -> Cases:
+def _ignored(preset: Preset, provider: str, problem: Reporter) -> Cases:
     """The provider's messages that no rule ever evaluates."""
     otherwise = f"the handshake with which {provider} sets up or tries a webhook"
-    return Cases(tuple(_case(one.event, one.when, one.because or otherwise, fault) for one in preset.ignore))
+    return Cases(tuple(_case(one.event, one.when, one.because or otherwise, problem) for one in preset.ignore))
 
 
-def _case(events: Texts, when: Json, answer: str, fault: Fault) -> Case:
+def _case(events: Texts, when: Json, answer: str, problem: Reporter) -> Case:
     types = listed(events)
-    return Case(types, ALWAYS if when is None else compile_when(when, fault), answer)
+    return Case(types, ALWAYS if when is None else compile_when(when, problem), answer)
 
 
-def _one(text: str | None, fault: Fault) -> CompiledPath | None:
-    return next(iter(paths(text, fault)), None)
+def _one(text: str | None, problem: Reporter) -> CompiledPath | None:
+    return next(iter(paths(text, problem)), None)
 
 
 # ------------------------------------------------------------------------------------------- secrets, requirements
@@ -307,12 +308,12 @@ def _of_secrets(name: str, keys: Secrets, unset: tuple[str, ...]) -> dict[str, A
         "secrets": () if unset else keys.usable,
         "secret_names": keys.names,
         "old_secrets": keys.old,
-        "secret_fault": _secret_fault(name, keys, unset),
+        "secret_error": _secret_error(name, keys, unset),
         "secret_problems": keys.problems,
     }
 
 
-def _secret_fault(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | None:
+def _secret_error(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | None:
     """Why the source is off, for people; None if it is not."""
     consequence = f"so nothing can be verified and POST /webhooks/{name} answers 503"
     if unset:
@@ -331,7 +332,7 @@ def _require(
 ) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
     """The equality checks, and the variables that they need and that are not set."""
     requirements, unset = [], []
-    fault = written.fault("require")
+    problem = written.problem("require")
     for key, value in (written.get("require") or {}).items():
         texts = [text_of(one) or "" for one in listed(value)]
         for text in texts:
@@ -339,14 +340,14 @@ def _require(
             unset += [name for name in variables(text) if not around.environ.get(name, "").strip()]
         expected = tuple(filled for text in texts if (filled := expand(text, around.environ)))
         if not expected and not unset:
-            fault((key,), f'"require" expects no value at {key}')
+            problem((key,), f'"require" expects no value at {key}')
         secret = any(map(variables, texts)) or names_secret(key)
-        requirements += [Requirement(path, expected, secret) for path in paths(key, _of_key(fault, key))]
-    return tuple(requirements), tuple(dict.fromkeys(tellable(unset, around.environ)))
+        requirements += [Requirement(path, expected, secret) for path in paths(key, _of_key(problem, key))]
+    return tuple(requirements), tuple(dict.fromkeys(names_to_show(unset, around.environ)))
 
 
-def _of_key(fault: Fault, key: str) -> Fault:
-    return lambda _where, sentence: fault((key, KEY), sentence)
+def _of_key(problem: Reporter, key: str) -> Reporter:
+    return lambda _where, sentence: problem((key, KEY), sentence)
 
 
 def _public_url(written: _Merged, verify: VerifySpec, around: Surroundings, report: Diagnostics) -> str | None:
@@ -362,8 +363,8 @@ def _public_url(written: _Merged, verify: VerifySpec, around: Surroundings, repo
     if url is None:
         report.warn(
             ("public_url",),
-            f"{' and '.join(tellable(variables(text), around.environ))} is not set, so public_url is not known",
+            f"{' and '.join(names_to_show(variables(text), around.environ))} is not set, so public_url is not known",
         )
     elif not re.fullmatch(r"https?://\S+", url):
-        report.fault(("public_url",), '"public_url" is a URL such as https://example.com/webhooks/square')
+        report.problem(("public_url",), '"public_url" is a URL such as https://example.com/webhooks/square')
     return url

@@ -85,7 +85,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class YamlFault:
+class YamlProblem:
     line: int
     column: int
     sentence: str
@@ -95,13 +95,13 @@ class _StopError(Exception):
     """The rest of the file cannot be read."""
 
 
-def parse(text: str) -> tuple[Node | None, list[YamlFault]]:
+def parse(text: str) -> tuple[Node | None, list[YamlProblem]]:
     """The tree of a file (None if there is none) and all its errors; a syntax error is the last one."""
     reader = _Reader(text)
     try:
-        return reader.document(), reader.faults
+        return reader.document(), reader.problems
     except _StopError:
-        return None, reader.faults
+        return None, reader.problems
 
 
 def secret_lines(text: str) -> set[int]:
@@ -134,14 +134,14 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.secret_lines = secret_lines(text)
-        self.faults: list[YamlFault] = []
+        self.problems: list[YamlProblem] = []
         self.nodes = 0
 
-    def fault(self, line: int, column: int, sentence: str) -> None:
-        self.faults.append(YamlFault(line, column, sentence))
+    def problem(self, line: int, column: int, sentence: str) -> None:
+        self.problems.append(YamlProblem(line, column, sentence))
 
     def stop(self, line: int, column: int, sentence: str) -> _StopError:
-        self.fault(line, column, sentence)
+        self.problem(line, column, sentence)
         return _StopError()
 
     def shown(self, line: int, text: str, *, key: bool = False) -> str:
@@ -219,7 +219,7 @@ class _Reader:
             raise self.stop(line, column, f"the file has more than {NODES_MAX} values")
         if isinstance(event, yaml.AliasEvent):
             text = self.shown(line, f"*{event.anchor}")
-            self.fault(line, column, f'aliases are not allowed; if "{text}" is a string, {QUOTES}')
+            self.problem(line, column, f'aliases are not allowed; if "{text}" is a string, {QUOTES}')
             return Node(line, column, f"*{event.anchor}")
         self._refuse_decoration(event, line, column)
         if isinstance(event, yaml.ScalarEvent):
@@ -231,10 +231,10 @@ class _Reader:
     def _refuse_decoration(self, event: Any, line: int, column: int) -> None:
         if event.anchor is not None:
             text = self.shown(line, f"&{event.anchor}")
-            self.fault(line, column, f'anchors are not allowed; if "{text}" begins a string, {QUOTES}')
+            self.problem(line, column, f'anchors are not allowed; if "{text}" begins a string, {QUOTES}')
         if event.tag is not None:
             text = self.shown(line, event.tag.replace("tag:yaml.org,2002:", "!!")[:40])
-            self.fault(line, column, f'tags are not allowed; if "{text}" begins a string, {QUOTES}')
+            self.problem(line, column, f'tags are not allowed; if "{text}" begins a string, {QUOTES}')
 
     def _sequence(self, events: Iterator[Any], depth: int, line: int, column: int) -> Node:
         node = Node(line, column, kind="sequence")
@@ -256,7 +256,7 @@ class _Reader:
                 continue
             if key in node.entries:
                 text = self.shown(place[0], key[:60], key=True)
-                self.fault(*place, f'key "{text}" is here twice (first on line {node.keys[key][0]})')
+                self.problem(*place, f'key "{text}" is here twice (first on line {node.keys[key][0]})')
                 continue
             node.entries[key], node.keys[key] = value, place
         return node
@@ -266,11 +266,13 @@ class _Reader:
         if not isinstance(event, yaml.ScalarEvent):
             self.node(event, events, depth + 1)
             if not isinstance(event, yaml.AliasEvent):
-                self.fault(line, column, f"a key is a string, not a list or map; if it is meant as a string, {QUOTES}")
+                self.problem(
+                    line, column, f"a key is a string, not a list or map; if it is meant as a string, {QUOTES}"
+                )
             return None
         self._refuse_decoration(event, line, column)
         if event.value == "<<" and not event.style:
-            self.fault(line, column, "merge keys (<<) are not allowed; write the entries out")
+            self.problem(line, column, "merge keys (<<) are not allowed; write the entries out")
             return None
         key: str = event.value
         return key

@@ -90,7 +90,7 @@ def structure(tree: Node, report: Diagnostics) -> MappingFile | None:
     once. If there are errors, the result serves only for these checks. None: there is no map at all.
     """
     if tree.kind != "mapping":
-        report.fault(
+        report.problem(
             (), 'a mapping file is a map with the keys "provider" and "goals", or with "extends" as its first line'
         )
         return None
@@ -156,7 +156,7 @@ def _plain(node: Node, where: Steps, report: Diagnostics) -> Any:
     if node.kind == "sequence":
         return [_plain(child, (*where, i), report) for i, child in enumerate(node.elements)]
     if isinstance(node.value, str) and (variable := _VARIABLE.search(node.value)):
-        report.fault(
+        report.problem(
             where, f"{variable[0]} is not read here; ${{NAME}} is read in secret, require, public_url and datafast only"
         )
         return _VARIABLE.sub("variable", node.value)  # so that nothing else is reported about it
@@ -170,7 +170,7 @@ def _refuse_nothing(node: Node, where: Steps, report: Diagnostics, plain: Json) 
         child = node.entries[key]
         if child.kind == "scalar" and child.value is None and key in known_keys(model):
             if _pattern((*where, key)) not in NULL_IS_A_VALUE:
-                report.fault((*where, key, KEY), f'"{key}" has no value')
+                report.problem((*where, key, KEY), f'"{key}" has no value')
                 plain.pop(key)
         elif child.kind == "mapping":
             _refuse_nothing(child, (*where, key), report, plain[key])
@@ -194,14 +194,14 @@ def known_keys(model: type[Strict] | None) -> list[str]:
 def _tell(kind: str, where: Steps, details: ErrorDetails, tree: Node, report: Diagnostics) -> None:
     parent = where[:-1]
     if kind == "extra_forbidden":
-        report.fault((*where, KEY), _unknown_key(str(where[-1]), parent))
+        report.problem((*where, KEY), _unknown_key(str(where[-1]), parent))
     elif kind == "missing":
         key = str(where[-1])
-        if (*parent, key, KEY) not in report.faulty:  # else it is there, without a value
-            report.fault(parent, f'{_called(parent)} needs "{key}"')
-            report.faulty.add(where)
+        if (*parent, key, KEY) not in report.unsound:  # else it is there, without a value
+            report.problem(parent, f'{_called(parent)} needs "{key}"')
+            report.unsound.add(where)
     else:
-        report.fault(where, _sentence(where, kind, details, _value_at(tree, where)))
+        report.problem(where, _sentence(where, kind, details, _value_at(tree, where)))
 
 
 def _unknown_key(key: str, parent: Steps) -> str:

@@ -27,7 +27,7 @@ from bridge.model import (
     VerifySpec,
 )
 from bridge.rules.language.paths import CompiledPath
-from bridge.rules.reading.report import Diagnostics, Fault, Steps, below, listed, numbered
+from bridge.rules.reading.report import Diagnostics, Reporter, Steps, below, listed, numbered
 from bridge.rules.reading.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Scheme, Texts, Verify
 from bridge.rules.reading.secrets import is_secret
 from bridge.rules.reading.strict_yaml import KEY
@@ -61,8 +61,8 @@ OF_THE_PRESET: Final = 'the handshake of this provider belongs to its preset; "h
 _TOKEN_LITERALS: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
-def in_preset(report: Diagnostics) -> Fault:
-    return lambda where, sentence: report.fault(("provider",), f"its preset has an error at {where}: {sentence}")
+def in_preset(report: Diagnostics) -> Reporter:
+    return lambda where, sentence: report.problem(("provider",), f"its preset has an error at {where}: {sentence}")
 
 
 def valid_preset(found: Any, report: Diagnostics, where: Steps) -> Preset:
@@ -70,43 +70,43 @@ def valid_preset(found: Any, report: Diagnostics, where: Steps) -> Preset:
         return Preset.model_validate(found)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        report.fault(where, f"its preset has an error at {first['loc']}: {first['msg']}")
+        report.problem(where, f"its preset has an error at {first['loc']}: {first['msg']}")
         return Preset.model_validate({})
 
 
 def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Diagnostics) -> VerifySpec:
-    written, fault = _written_verify(file, preset, presets, report)
+    written, problem = _written_verify(file, preset, presets, report)
     if written is None or (file.verify is not None and not report.is_sound("verify")):
         return VerifySpec("hmac-sha256")
-    spec = _scheme(written, fault)
-    return replace(spec, alternatives=tuple(_alternatives(written.or_ or (), below(fault, "or"))))
+    spec = _scheme(written, problem)
+    return replace(spec, alternatives=tuple(_alternatives(written.or_ or (), below(problem, "or"))))
 
 
-def _alternatives(written: Sequence[Scheme], fault: Fault) -> Iterable[VerifySpec]:
+def _alternatives(written: Sequence[Scheme], problem: Reporter) -> Iterable[VerifySpec]:
     for i, scheme in enumerate(written):
         if scheme.type is None:
-            fault((i,), f'an entry of "or" needs "type" (one of {", ".join(VERIFY_TYPES)})')
+            problem((i,), f'an entry of "or" needs "type" (one of {", ".join(VERIFY_TYPES)})')
         else:
-            yield _scheme(scheme, below(fault, i))
+            yield _scheme(scheme, below(problem, i))
 
 
-def _scheme(written: Scheme, fault: Fault) -> VerifySpec:
-    _one_of(("type",), written.type, VERIFY_TYPES, fault)
+def _scheme(written: Scheme, problem: Reporter) -> VerifySpec:
+    _one_of(("type",), written.type, VERIFY_TYPES, problem)
     forms = numbered(written.key or _KEY_UNSAID.get(written.type or "", "text"))
     for where, form in forms:
-        _one_of(("key", *where), form, KEY_FORMS, fault)
+        _one_of(("key", *where), form, KEY_FORMS, problem)
     if written.signature is None and written.type != "basic":
-        fault((), f'type {written.type} needs "signature", which says where the signature or token is')
+        problem((), f'type {written.type} needs "signature", which says where the signature or token is')
     spec = VerifySpec(
         type=written.type or "",
         key=tuple(form for _, form in forms),
-        signature=_signature(written, fault),
-        timestamp=_timestamp(written, fault),
-        id=read_places(written.id, below(fault, "id")),
+        signature=_signature(written, problem),
+        timestamp=_timestamp(written, problem),
+        id=read_places(written.id, below(problem, "id")),
         signed=written.signed or "{body}",
     )
-    _check_signed(spec, fault)
-    _check_key(spec, fault)
+    _check_signed(spec, problem)
+    _check_key(spec, problem)
     return spec
 
 
@@ -142,12 +142,12 @@ def signs_its_url(verify: VerifySpec) -> bool:
 
 def _written_verify(
     file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Diagnostics
-) -> tuple[Verify | None, Fault]:
+) -> tuple[Verify | None, Reporter]:
     """The `verify` stanza of the file, of the preset that it names, or of the provider's preset."""
     base = preset.verify if isinstance(preset.verify, Verify) else None
     if file.verify is None:
         if base is None and file.provider != CUSTOM and report.is_sound("provider"):
-            report.fault(("provider",), f'provider {file.provider} has no scheme of its own; describe it in "verify"')
+            report.problem(("provider",), f'provider {file.provider} has no scheme of its own; describe it in "verify"')
         return base, in_preset(report)
     own = Verify.model_validate({"preset": file.verify}) if isinstance(file.verify, str) else file.verify
     where: Steps = ("verify",) if isinstance(file.verify, str) else ("verify", "preset")
@@ -156,14 +156,14 @@ def _written_verify(
     elif own.type is not None and (own.signature is not None or own.type == "basic"):
         base = None  # stated in full
     if base is None and own.type is None and report.is_sound("verify"):
-        report.fault(("verify",), f'verify needs "type" (one of {", ".join(VERIFY_TYPES)}) or "preset"')
+        report.problem(("verify",), f'verify needs "type" (one of {", ".join(VERIFY_TYPES)}) or "preset"')
     return _overlaid(base, own), report.below("verify")
 
 
 def _verify_of_preset(name: str, presets: Mapping[str, Any], report: Diagnostics, where: Steps) -> Verify | None:
     found = presets.get(name)
     if found is None:
-        report.fault(where, f'unknown preset "{name}"{did_you_mean(name, presets)}')
+        report.problem(where, f'unknown preset "{name}"{did_you_mean(name, presets)}')
         return None
     verify = valid_preset(found, report, where).verify
     return verify if isinstance(verify, Verify) else None
@@ -179,62 +179,62 @@ def _overlaid(base: Verify | None, own: Verify) -> Verify:
     return Verify.model_validate(written)
 
 
-def _one_of(where: Steps, value: str | None, allowed: tuple[str, ...], fault: Fault) -> None:
+def _one_of(where: Steps, value: str | None, allowed: tuple[str, ...], problem: Reporter) -> None:
     if value is not None and value not in allowed:
-        fault(where, f'unknown {where[0]} "{value}"{did_you_mean(value, allowed)}')
+        problem(where, f'unknown {where[0]} "{value}"{did_you_mean(value, allowed)}')
 
 
-def _signature(written: Scheme, fault: Fault) -> SignatureSpec:
+def _signature(written: Scheme, problem: Reporter) -> SignatureSpec:
     if written.signature is None:
         return SignatureSpec(())
     if not numbered(written.signature.in_):
-        fault(("signature",), 'signature needs "in"')
-    places = read_places(written.signature.in_, below(fault, "signature", "in"))
+        problem(("signature",), 'signature needs "in"')
+    places = read_places(written.signature.in_, below(problem, "signature", "in"))
     return SignatureSpec(places, written.signature.split, written.signature.prefix, written.signature.encoding)
 
 
-def _timestamp(written: Scheme, fault: Fault) -> TimestampSpec | None:
+def _timestamp(written: Scheme, problem: Reporter) -> TimestampSpec | None:
     stamp = written.timestamp
     if stamp is None:
         return None
     if not numbered(stamp.in_):
-        fault(("timestamp",), 'timestamp needs "in"')
-    places = () if stamp.in_ == "signature" else read_places(stamp.in_, below(fault, "timestamp", "in"))
+        problem(("timestamp",), 'timestamp needs "in"')
+    places = () if stamp.in_ == "signature" else read_places(stamp.in_, below(problem, "timestamp", "in"))
     return TimestampSpec(places, stamp.prefix, stamp.tolerance, stamp.form)
 
 
-def read_places(texts: Texts | None, fault: Fault) -> tuple[Place, ...]:
+def read_places(texts: Texts | None, problem: Reporter) -> tuple[Place, ...]:
     """The places that these strings name: `header:X`, `query:x`, `body:a.b`, `form:x`."""
     places = []
     for where, text in numbered(texts):
         match = _PLACE.fullmatch(text.strip())
         if match is None:
-            fault(where, f'"{text}" is not a valid place; write header:Name, query:name, body:a.b or form:name')
+            problem(where, f'"{text}" is not a valid place; write header:Name, query:name, body:a.b or form:name')
         else:
             places.append(Place(match[1], match[2].strip()))
     return tuple(places)
 
 
-def _check_key(spec: VerifySpec, fault: Fault) -> None:
+def _check_key(spec: VerifySpec, problem: Reporter) -> None:
     """A key form that no secret of this signature type can have would refuse every request."""
     allowed = _KEYS.get(spec.type, _SHARED_KEYS)
     for form in spec.key:
         if spec.type in VERIFY_TYPES and form in KEY_FORMS and form not in allowed:
-            fault(("key",), f'type {spec.type} takes the key {" or ".join(allowed)}, not "{form}"')
+            problem(("key",), f'type {spec.type} takes the key {" or ".join(allowed)}, not "{form}"')
 
 
-def _check_signed(spec: VerifySpec, fault: Fault) -> None:
+def _check_signed(spec: VerifySpec, problem: Reporter) -> None:
     names = _PART.findall(spec.signed)
     if spec.type == "sha256" and "secret" not in names:
-        fault(("signed",), 'type sha256 has no key, so "signed" must hold {secret}: without it anyone could sign')
+        problem(("signed",), 'type sha256 has no key, so "signed" must hold {secret}: without it anyone could sign')
     elif spec.type not in _UNSIGNED_TYPES and not set(names) - {"secret"}:
-        fault(("signed",), '"signed" names nothing of the request, such as {body}')
+        problem(("signed",), '"signed" names nothing of the request, such as {body}')
     for name in names:
         if name not in _SIGNED and not _PLACE.fullmatch(name):
-            fault(("signed",), f'"signed" names {{{name}}}{did_you_mean(name, _SIGNED)}')
+            problem(("signed",), f'"signed" names {{{name}}}{did_you_mean(name, _SIGNED)}')
     for name, there in (("timestamp", spec.timestamp is not None), ("id", bool(spec.id))):
         if f"{{{name}}}" in spec.signed and not there:
-            fault(("signed",), f'"signed" names {{{name}}}, but verify does not say where the {name} is')
+            problem(("signed",), f'"signed" names {{{name}}}, but verify does not say where the {name} is')
 
 
 # ------------------------------------------------------------------------------------------------------ handshakes
@@ -255,7 +255,7 @@ def compile_handshakes(
     if not report.is_sound("handshake"):
         return ()
     if file.provider != CUSTOM:
-        report.fault(("handshake", KEY), OF_THE_PRESET)
+        report.problem(("handshake", KEY), OF_THE_PRESET)
         return ()
     return tuple(
         compiling.one(written, report.below("handshake", *where), echo_only=True)
@@ -271,28 +271,30 @@ class _Compiling:
         self.environ = environ
         self.report = report
 
-    def one(self, written: HandshakeStanza, fault: Fault, *, echo_only: bool = False) -> Handshake:
+    def one(self, written: HandshakeStanza, problem: Reporter, *, echo_only: bool = False) -> Handshake:
         """Compile one entry."""
-        does, place = _does(written, fault)
+        does, place = _does(written, problem)
         if echo_only and (does is not ReplyKind.ECHO or written.body is not None):
-            fault((), ECHO_ONLY)
+            problem((), ECHO_ONLY)
         methods = listed(written.method)
         for where, method in numbered(written.method):
             if method not in METHODS:
-                fault(("method", *where), f'a handshake is sent by {", ".join(METHODS)}, not "{method[:20]}"')
+                problem(("method", *where), f'a handshake is sent by {", ".join(METHODS)}, not "{method[:20]}"')
         made = Handshake(
             does,
             methods,
-            when=tuple(_condition(place, value, below(fault, "when")) for place, value in (written.when or {}).items()),
+            when=tuple(
+                _condition(place, value, below(problem, "when")) for place, value in (written.when or {}).items()
+            ),
             body=written.body,
             signed=written.signed if written.signed is not None else methods == ("POST",),
             place=place,
-            fields=_fields(written, does, below(fault, "json")),
+            fields=_fields(written, does, below(problem, "json")),
         )
-        return self._with_verify_token(written, made, fault)
+        return self._with_verify_token(written, made, problem)
 
-    def _with_verify_token(self, written: HandshakeStanza, made: Handshake, fault: Fault) -> Handshake:
-        place = _place(written.verify_token, below(fault, "verify_token"))
+    def _with_verify_token(self, written: HandshakeStanza, made: Handshake, problem: Reporter) -> Handshake:
+        place = _place(written.verify_token, below(problem, "verify_token"))
         if place is None:
             return made
         value = self.environ.get(self.variable, "").strip()
@@ -302,33 +304,33 @@ class _Compiling:
         return replace(made, verify_token=place, variable=self.variable, expected=value or None)
 
 
-def _does(written: HandshakeStanza, fault: Fault) -> tuple[ReplyKind, Place | None]:
+def _does(written: HandshakeStanza, problem: Reporter) -> tuple[ReplyKind, Place | None]:
     """What the handshake does, and the place of the value it uses."""
     at = {ReplyKind.ECHO: written.echo, ReplyKind.HMAC: written.hmac, ReplyKind.KEEP: written.keep}
-    found = [(does, _place(text, below(fault, does.value))) for does, text in at.items() if text is not None]
+    found = [(does, _place(text, below(problem, does.value))) for does, text in at.items() if text is not None]
     if written.answer is not None:
         found.append((ReplyKind(written.answer), None))
     if len(found) != 1:
-        fault((), 'a handshake needs exactly one answer, such as "echo", which says where the value to be echoed is')
+        problem((), 'a handshake needs exactly one answer, such as "echo", which says where the value to be echoed is')
     return found[0] if found else (ReplyKind.ECHO, None)
 
 
-def _place(text: str | None, fault: Fault) -> Place | None:
-    return next(iter(read_places(text, fault)), None)
+def _place(text: str | None, problem: Reporter) -> Place | None:
+    return next(iter(read_places(text, problem)), None)
 
 
-def _condition(text: str, value: Scalars, fault: Fault) -> tuple[Place, tuple[str, ...]]:
-    place = _place(text, lambda _where, sentence: fault((text, KEY), sentence))
+def _condition(text: str, value: Scalars, problem: Reporter) -> tuple[Place, tuple[str, ...]]:
+    place = _place(text, lambda _where, sentence: problem((text, KEY), sentence))
     values = tuple(text_of(one) or "" for one in listed(value))
     return place or Place("header", ""), values
 
 
-def _fields(written: HandshakeStanza, does: ReplyKind, fault: Fault) -> tuple[tuple[str, str], ...]:
+def _fields(written: HandshakeStanza, does: ReplyKind, problem: Reporter) -> tuple[tuple[str, str], ...]:
     known = ("value", "hex", "base64") if does is ReplyKind.HMAC else ("value",)
     for name, template in (written.json_ or {}).items():
         for part in _PART.findall(template):
             if part not in known:
-                fault((name,), f"the answer of this handshake can hold {{{'}, {'.join(known)}}}, not {{{part[:20]}}}")
+                problem((name,), f"the answer of this handshake can hold {{{'}, {'.join(known)}}}, not {{{part[:20]}}}")
     return tuple((written.json_ or {}).items())
 
 

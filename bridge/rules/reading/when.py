@@ -46,7 +46,7 @@ from bridge.settings import duration_ms
 from bridge.text import did_you_mean, text_of
 
 if TYPE_CHECKING:
-    from bridge.rules.reading.report import Fault, Steps
+    from bridge.rules.reading.report import Reporter, Steps
 
 OPERATORS: Final = {
     "gt": "a number greater than this; for a value also `1000 USD`, which is true only in that currency",
@@ -97,17 +97,17 @@ _JOINTS: Final = ("not", "any", "all")  # these join expectations of one value, 
 _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
 
-def compile_when(when: Json, fault: Fault, at: Steps = (), depth: int = 0) -> All:
-    """Compile a `when:` map. Every error goes to `fault(where, sentence)`; wrong conditions are left out."""
+def compile_when(when: Json, problem: Reporter, at: Steps = (), depth: int = 0) -> All:
+    """Compile a `when:` map. Every error goes to `problem(where, sentence)`; wrong conditions are left out."""
     if not isinstance(when, dict):
-        fault(at, 'a condition is a map of path to expectation, such as "data.object.status: paid"')
+        problem(at, 'a condition is a map of path to expectation, such as "data.object.status: paid"')
         return ALWAYS
     if depth > DEPTH_MAX:
-        fault(at, f"conditions are nested more than {DEPTH_MAX} levels deep")
+        problem(at, f"conditions are nested more than {DEPTH_MAX} levels deep")
         return ALWAYS
     parts: list[Condition] = []
     for key, expected in when.items():
-        part = _entry(key, expected, fault, (*at, key), depth)
+        part = _entry(key, expected, problem, (*at, key), depth)
         if part is not None:
             parts.append(part)
     return All(tuple(parts))
@@ -119,49 +119,49 @@ def _is_of_conditions(expected: Json) -> bool:
     return all(isinstance(one, dict) and any("." in key for key in one) for one in maps)
 
 
-def _entry(key: str, expected: Json, fault: Fault, at: Steps, depth: int) -> Condition | None:
+def _entry(key: str, expected: Json, problem: Reporter, at: Steps, depth: int) -> Condition | None:
     if key == "not":
-        inner = compile_when(expected, fault, at, depth + 1)
+        inner = compile_when(expected, problem, at, depth + 1)
         return NotAll(inner, tuple(_paths(inner)))
     if key in ("any", "all"):
-        parts = _branches(key, expected, fault, at, depth)
+        parts = _branches(key, expected, problem, at, depth)
         return Either(parts) if key == "any" and parts else All(parts)
     joint = _OTHER_JOINTS.get(key.lower().lstrip("$")) if isinstance(expected, (list, dict)) else None
     if joint is not None and _is_of_conditions(expected):
-        fault((*at, KEY), f'"{key}" joins no conditions; write {joint}, with a list of maps')
+        problem((*at, KEY), f'"{key}" joins no conditions; write {joint}, with a list of maps')
         return None
     try:
         path = compile_path(key)
     except ValueError as error:
-        fault((*at, KEY), str(error))
+        problem((*at, KEY), str(error))
         return None
     if is_many(path):
-        return _of_elements(path, expected, fault, at, depth)
-    expectation = compile_expectation(expected, path, fault, at, depth)
+        return _of_elements(path, expected, problem, at, depth)
+    expectation = compile_expectation(expected, path, problem, at, depth)
     constant = expected if isinstance(expected, str) and isinstance(expectation, Equals) else None
     return FieldTest(path, expectation, expectation.text, constant)
 
 
-def _of_elements(path: CompiledPath, expected: Json, fault: Fault, at: Steps, depth: int) -> Condition:
+def _of_elements(path: CompiledPath, expected: Json, problem: Reporter, at: Steps, depth: int) -> Condition:
     """Expectations of a list's elements: with operators, of a single value; with a map of paths, of a whole element."""
     if isinstance(expected, dict) and _is_when(expected):
         negated = set(expected) == {"not"}
         where = (*at, "not") if negated else at
         wanted = expected["not"] if negated else expected
-        _refuse_operators(wanted, fault, where)
-        inner = compile_when(wanted, fault, where, depth + 1)
+        _refuse_operators(wanted, problem, where)
+        inner = compile_when(wanted, problem, where, depth + 1)
         for outer in _outside(inner):
-            fault(at, f'the conditions of an element read only the element, so "{outer.text}" is not allowed there')
+            problem(at, f'the conditions of an element read only the element, so "{outer.text}" is not allowed there')
         return ElementWhere(path, inner, negated)
-    expectation = compile_expectation(expected, path, fault, at, depth)
+    expectation = compile_expectation(expected, path, problem, at, depth)
     return ElementTest(path, expectation, expectation.text)
 
 
-def _refuse_operators(when: Json, fault: Fault, at: Steps) -> None:
+def _refuse_operators(when: Json, problem: Reporter, at: Steps) -> None:
     """Report operators among the paths of an element's map: they would be read as field names."""
     for name in when if isinstance(when, dict) else ():
         if name in OPERATORS and name not in _JOINTS:
-            fault(
+            problem(
                 (*at, name, KEY),
                 f'"{name}" is an operator among paths: write it after a path, or write a field of this name'
                 f' as "body.{name}"',
@@ -189,14 +189,14 @@ def _is_when(expected: Json) -> bool:
     return any(_is_when(value) if key in _JOINTS else key not in OPERATORS for key, value in expected.items())
 
 
-def _branches(key: str, branches: Json, fault: Fault, at: Steps, depth: int) -> tuple[Condition, ...]:
+def _branches(key: str, branches: Json, problem: Reporter, at: Steps, depth: int) -> tuple[Condition, ...]:
     if isinstance(branches, dict):
         branches = [{path: expected} for path, expected in branches.items()]
-        return tuple(compile_when(branch, fault, at, depth + 1) for branch in branches)
+        return tuple(compile_when(branch, problem, at, depth + 1) for branch in branches)
     if not isinstance(branches, list) or not branches:
-        fault(at, f'"{key}" takes a list of conditions, each a map of path to expectation')
+        problem(at, f'"{key}" takes a list of conditions, each a map of path to expectation')
         return ()
-    return tuple(compile_when(branch, fault, (*at, i), depth + 1) for i, branch in enumerate(branches))
+    return tuple(compile_when(branch, problem, (*at, i), depth + 1) for i, branch in enumerate(branches))
 
 
 def _paths(condition: Condition) -> list[CompiledPath]:
@@ -207,83 +207,87 @@ def _paths(condition: Condition) -> list[CompiledPath]:
     return list(condition.paths) if isinstance(condition, NotAll) else []
 
 
-def compile_expectation(expected: Json, path: CompiledPath, fault: Fault, at: Steps, depth: int = 0) -> Expectation:
+def compile_expectation(
+    expected: Json, path: CompiledPath, problem: Reporter, at: Steps, depth: int = 0
+) -> Expectation:
     """Compile the expectation for one path."""
     if depth > DEPTH_MAX:
-        fault(at, f"conditions are nested more than {DEPTH_MAX} levels deep")
+        problem(at, f"conditions are nested more than {DEPTH_MAX} levels deep")
         return Exists(wanted=True)
     if expected is None:
         return Exists(wanted=False)
     if isinstance(expected, list):
-        return AnyOf(_several(expected, path, fault, at, depth))
+        return AnyOf(_several(expected, path, problem, at, depth))
     if not isinstance(expected, dict):
         money = _money("eq", expected, path) if value_name(path) in AMOUNTS else None
         return money or Equals(Operand(expected))
     if not expected:
-        fault(at, "an empty map expects nothing; to expect any value write {exists: true}")
+        problem(at, "an empty map expects nothing; to expect any value write {exists: true}")
     if "within" in expected and "after" not in expected:
-        fault((*at, "within", KEY), '"within" needs "after": {after: the.path.of.the.earlier.time, within: 14d}')
+        problem((*at, "within", KEY), '"within" needs "after": {after: the.path.of.the.earlier.time, within: 14d}')
     parts = tuple(
-        _after(expected, fault, at) if name == "after" else _operator(name, operand, path, fault, (*at, name), depth)
+        _after(expected, problem, at)
+        if name == "after"
+        else _operator(name, operand, path, problem, (*at, name), depth)
         for name, operand in expected.items()
         if name != "within"
     )
     return parts[0] if len(parts) == 1 else AllOf(parts)
 
 
-def _after(expected: dict[str, Json], fault: Fault, at: Steps) -> Expectation:
+def _after(expected: dict[str, Json], problem: Reporter, at: Steps) -> Expectation:
     within, within_ms = expected.get("within"), None
     if within is not None:
         try:
             within_ms = duration_ms(str(within))
         except ValueError as error:
-            fault((*at, "within"), f'"{within}" must be {error}')
+            problem((*at, "within"), f'"{within}" must be {error}')
     earlier = expected["after"]
     if not isinstance(earlier, str) or _DURATION.fullmatch(earlier.strip()):
-        fault((*at, "after"), '"after" takes the path of the earlier time: {after: the.path, within: 14d}')
+        problem((*at, "after"), '"after" takes the path of the earlier time: {after: the.path, within: 14d}')
         return Exists(wanted=True)
-    operand = _operand({"path": earlier}, fault, (*at, "after"))
+    operand = _operand({"path": earlier}, problem, (*at, "after"))
     return After(operand, within_ms, "" if within is None else str(within))
 
 
-def _several(options: Json, path: CompiledPath, fault: Fault, at: Steps, depth: int) -> tuple[Expectation, ...]:
+def _several(options: Json, path: CompiledPath, problem: Reporter, at: Steps, depth: int) -> tuple[Expectation, ...]:
     if not isinstance(options, list) or not options:
-        fault(at, "this must be a list with at least one entry")
+        problem(at, "this must be a list with at least one entry")
         return ()
-    return tuple(compile_expectation(o, path, fault, (*at, i), depth + 1) for i, o in enumerate(options))
+    return tuple(compile_expectation(o, path, problem, (*at, i), depth + 1) for i, o in enumerate(options))
 
 
 def _operator(  # noqa: C901 - one branch per operator
-    name: str, operand: Json, path: CompiledPath, fault: Fault, at: Steps, depth: int
+    name: str, operand: Json, path: CompiledPath, problem: Reporter, at: Steps, depth: int
 ) -> Expectation:
     if name in COMPARISONS and name != "eq":
         if (money := _money(name, operand, path)) is not None:
             return money
         needed = f'"{name}" takes a number, of a value also "1000 USD"'
-        compared = _checked(operand, lambda constant: number(constant) is not None, needed, fault, at)
+        compared = _checked(operand, lambda constant: number(constant) is not None, needed, problem, at)
         return Compares(name, compared, number(compared.constant))
     if name in RESEMBLANCES:
-        return Resembles(name, _checked(operand, text_of, f'"{name}" takes a string', fault, at))
+        return Resembles(name, _checked(operand, text_of, f'"{name}" takes a string', problem, at))
     match name:
         case "not":
-            return Not(compile_expectation(operand, path, fault, at, depth + 1))
+            return Not(compile_expectation(operand, path, problem, at, depth + 1))
         case "in" | "any":
-            return AnyOf(_several(operand, path, fault, at, depth))
+            return AnyOf(_several(operand, path, problem, at, depth))
         case "not_in":
-            return Not(AnyOf(_several(operand, path, fault, at, depth)))
+            return Not(AnyOf(_several(operand, path, problem, at, depth)))
         case "all":
-            return AllOf(_several(operand, path, fault, at, depth))
+            return AllOf(_several(operand, path, problem, at, depth))
         case "glob":
-            return _glob(operand, fault, at)
+            return _glob(operand, problem, at)
         case "exists":
-            return _exists(operand, fault, at)
+            return _exists(operand, problem, at)
         case "changed":
-            return _changed(operand, path, fault, at)
+            return _changed(operand, path, problem, at)
         case "path":
-            return Equals(_operand({"path": operand}, fault, at))
+            return Equals(_operand({"path": operand}, problem, at))
     instead = _ELSEWHERE.get(name.lower().strip("$ ").replace("_", "").replace("-", ""))
     told = f"; write {instead}" if instead else did_you_mean(name, OPERATORS)
-    fault((*at, KEY), f'unknown operator "{name}"{told}')
+    problem((*at, KEY), f'unknown operator "{name}"{told}')
     return Exists(wanted=True)
 
 
@@ -300,47 +304,47 @@ def _money(name: str, operand: Json, path: CompiledPath) -> Expectation | None:
     return AllOf((compared, InCurrency(currency, found[2])))
 
 
-def _operand(operand: Json, fault: Fault, at: Steps) -> Operand:
+def _operand(operand: Json, problem: Reporter, at: Steps) -> Operand:
     if isinstance(operand, dict) and set(operand) == {"path"}:
         try:
             path = compile_path(str(operand["path"]))
         except ValueError as error:
-            fault(at, str(error))
+            problem(at, str(error))
             return Operand()
         if is_many(path):
-            fault(at, f'"{path}" reads a list, but a value is compared with one value')
+            problem(at, f'"{path}" reads a list, but a value is compared with one value')
         return Operand(path=path)
     return Operand(operand)
 
 
-def _checked(operand: Json, valid: Callable[[Value], object], needed: str, fault: Fault, at: Steps) -> Operand:
+def _checked(operand: Json, valid: Callable[[Value], object], needed: str, problem: Reporter, at: Steps) -> Operand:
     """Check that a constant is of the kind that its operator needs."""
-    compiled = _operand(operand, fault, at)
+    compiled = _operand(operand, problem, at)
     if compiled.path is None and compiled.constant is not MISSING and not valid(compiled.constant):
-        fault(at, f"{needed}, or {{path: another.path}}")
+        problem(at, f"{needed}, or {{path: another.path}}")
     return compiled
 
 
-def _glob(operand: Json, fault: Fault, at: Steps) -> Expectation:
+def _glob(operand: Json, problem: Reporter, at: Steps) -> Expectation:
     text = text_of(operand)
     if not text:
-        fault(at, '"glob" takes a string such as "customer.*"')
+        problem(at, '"glob" takes a string such as "customer.*"')
     return Globs(compile_glob(text or "*"))
 
 
-def _exists(operand: Json, fault: Fault, at: Steps) -> Expectation:
+def _exists(operand: Json, problem: Reporter, at: Steps) -> Expectation:
     if not isinstance(operand, bool):
-        fault(at, '"exists" takes true or false')
+        problem(at, '"exists" takes true or false')
     return Exists(wanted=bool(operand))
 
 
-def _changed(operand: Json, path: CompiledPath, fault: Fault, at: Steps) -> Expectation:
+def _changed(operand: Json, path: CompiledPath, problem: Reporter, at: Steps) -> Expectation:
     if not isinstance(operand, bool) and operand not in ("up", "down"):
-        fault(at, '"changed" takes true, false, up or down')
+        problem(at, '"changed" takes true, false, up or down')
         operand = True
     if path.root != "body" or path.segments[:2] != NOW or len(path.segments) < 3 or is_many(path):
         if value_name(path) is not None and not isinstance(path, WasPath) and not is_many(path):
             return ValueChanged(operand, path)
         needed = 'a path below data.object, or a value such as "value.plan"'
-        fault((*at, KEY), f'"changed" looks into data.previous_attributes, so it needs {needed}, not "{path}"')
+        problem((*at, KEY), f'"changed" looks into data.previous_attributes, so it needs {needed}, not "{path}"')
     return Changed(operand, path.segments[2:])

@@ -76,7 +76,7 @@ class Store:
     @contextmanager
     def read(self, *, quick: bool = False) -> Iterator[Connection]:
         """A read transaction on one snapshot. quick: a caller waits, so give up soon if the server does not answer."""
-        self._demand_usable()
+        self._require_usable()
         with translated(self.engine), self._transaction(READ, quick=quick) as conn:
             yield conn
 
@@ -88,15 +88,15 @@ class Store:
         power cut after a later durable commit can. quick: as for `read`. If the commit itself raises StoreUnavailable,
         it is unknown whether it happened.
         """
-        self._demand_usable()
+        self._require_usable()
         with translated(self.engine), self._transaction(WRITE if durable else LAZY, quick=quick) as conn:
             yield conn
-        self._file.demand()  # only now is it certain that what was committed can be found
+        self._file.require()  # only now is it certain that what was committed can be found
 
     @contextmanager
     def driver(self) -> Iterator[Driver]:
         """A write transaction on the driver itself, without SQLAlchemy's cost and ahead of those waiting: for acks."""
-        self._demand_usable()
+        self._require_usable()
         with (
             translated(self.engine),
             self._begun(begin.with_driver, first=True) as pooled,
@@ -105,7 +105,7 @@ class Store:
         ):
             yield Driver(pooled.driver_connection, self.dialect)
             pooled.commit()
-        self._file.demand()
+        self._file.require()
 
     def run(self, work: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Run `work` in a write transaction, and retry it after a deadlock or a serialization failure."""
@@ -123,9 +123,9 @@ class Store:
         with self.driver() as driver:
             return work(driver)
 
-    def demand_file(self) -> None:
+    def require_file(self) -> None:
         """Raise StoreGone unless the path of an embedded database still leads to the open file."""
-        self._file.demand()
+        self._file.require()
 
     def close(self) -> None:
         """Close the idle connections. The store stays usable: it opens new ones when needed."""
@@ -141,9 +141,9 @@ class Store:
             postgresql.close_idle(self.engine, time.monotonic() - IDLE_S)
             self._gate.narrow(self._still_open())
 
-    def _demand_usable(self) -> None:
+    def _require_usable(self) -> None:
         self._after_fork()
-        self._file.demand_not_gone()
+        self._file.require_not_gone()
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():

@@ -79,7 +79,7 @@ class NoFile:
 
     def _nothing(self) -> None: ...
 
-    demand_not_gone = demand = forget = close = _nothing
+    require_not_gone = require = forget = close = _nothing
 
 
 class File:
@@ -90,17 +90,17 @@ class File:
         self._watch = Watch(path)
         self._lock = threading.Lock()
         self._kept: sqlite3.Connection | None = None
-        self.demand_not_gone = self._watch.demand_not_gone
+        self.require_not_gone = self._watch.require_not_gone
 
     def connect(self, connect: Connect, name: str) -> sqlite3.Connection:
         """A new connection. Raises StoreGone if it would lead to a file other than the first one."""
         with self._lock:
             if self._kept is None:
                 self._kept = self._first(connect, name)
-        self.demand()
+        self.require()
         connection = _opened(connect, name)
         try:
-            self.demand()
+            self.require()
         except BaseException:
             connection.close()
             raise
@@ -119,13 +119,13 @@ class File:
             raise
         return connection
 
-    def demand(self) -> None:
+    def require(self) -> None:
         """Raise StoreGone, now and from now on, unless the path leads to the open file.
 
         The log is merged each time: a transaction open at the first time may have prevented it, or written more.
         """
         try:
-            self._watch.demand()
+            self._watch.require()
         except StoreGone:
             self._complete()
             raise
@@ -147,7 +147,7 @@ class File:
 
     def close(self) -> None:
         with suppress(StoreUnavailable):
-            self.demand()
+            self.require()
         with self._lock:
             kept, self._kept = self._kept, None
             self._watch.end()

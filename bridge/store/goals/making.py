@@ -86,7 +86,7 @@ def make(
 
 
 @dataclass(frozen=True, slots=True)
-class ForetoldGoal:
+class PreviewedGoal:
     """The expected result for a draft. outcome: new | merged (the existing goal would take something) | known.
 
     goal_id: of the existing goal; None for a new one, or one that an earlier draft would make. state: its initial or
@@ -104,9 +104,9 @@ class ForetoldGoal:
     message: str | None = None
 
 
-def foretell(
+def preview(
     conn: Connection, drafts: Sequence[GoalDraft], settings: Settings, now: int, made: Collection[tuple[str, str]]
-) -> list[ForetoldGoal]:
+) -> list[PreviewedGoal]:
     """What `make` would do with the current memory; writes nothing. made: goals that would exist by then."""
     keys = [key for draft in drafts for key in draft.keys]
     links = learning.recall(conn, keys)
@@ -117,21 +117,21 @@ def foretell(
     for draft in drafts:
         visitor = _resolve(draft, links, strangers, settings)
         born = _born(draft, visitor, links, settings, now)
-        found.append(_foretold(conn, draft, born, now, there))
+        found.append(_previewed(conn, draft, born, now, there))
         there.add(draft.place)
     return found
 
 
-def _foretold(
+def _previewed(
     conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int, there: Collection[tuple[str, str]]
-) -> ForetoldGoal:
+) -> PreviewedGoal:
     planned = draft.planned
     said = (planned.rule_id, planned.name, *draft.place)
     goal, taken = _merge(conn, draft, born, now, write=False)
     if goal is not None and taken is None:
-        return ForetoldGoal(*said, "known", goal.id, GoalState(goal.state), goal.visitor, goal.message)
+        return PreviewedGoal(*said, "known", goal.id, GoalState(goal.state), goal.visitor, goal.message)
     if goal is None and draft.place in there:
-        return ForetoldGoal(*said, "known", None, GoalState(born["state"]))
+        return PreviewedGoal(*said, "known", None, GoalState(born["state"]))
     values = born if taken is None else {**born, **taken}
     state = GoalState(values["state"])
     if state in (GoalState.PENDING, GoalState.PARKED) and values["expires_at_ms"] <= now:
@@ -140,7 +140,7 @@ def _foretold(
             {**values, "message": "it is older than max_age, and DataFast would date it now"},
         )
     outcome = "new" if goal is None else "merged"
-    return ForetoldGoal(*said, outcome, goal and goal.id, state, values["visitor"], values["message"])
+    return PreviewedGoal(*said, outcome, goal and goal.id, state, values["visitor"], values["message"])
 
 
 def _merged(

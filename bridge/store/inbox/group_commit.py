@@ -94,7 +94,7 @@ class Inbox:
         self._queue.put(waiting)
         return ack
 
-    def demand_flowing(self) -> None:
+    def require_flowing(self) -> None:
         """Raise StoreUnavailable while webhooks wait too long or are refused, even if other connections still work."""
         now_s, oldest_s, refused = time.monotonic(), self._oldest_s, self._refused
         if oldest_s is not None and now_s - oldest_s > LATE_S:

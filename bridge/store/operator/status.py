@@ -1,6 +1,6 @@
 """The data for `/readyz`, `/status` and `/metrics`, in a few cheap queries.
 
-`demand_ready` proves by a write that events can be received. `snapshot` reads what may need attention, by index only,
+`require_ready` proves by a write that events can be received. `snapshot` reads what may need attention, by index only,
 however many rows there are. `totals` counts everything, including rows that retention deleted, so that counters never
 decrease; it scans indexes and is only for the owner. `bridge.alarms` judges all this. Heartbeats tell each process of
 the bridge which workers run, and with which rules.
@@ -166,7 +166,7 @@ class Totals:
 # -------------------------------------------------------------------------------------------------------- ready
 
 
-def demand_ready(store: Store, *, durable: bool = True) -> None:
+def require_ready(store: Store, *, durable: bool = True) -> None:
     """Raise StoreUnavailable or SchemaError unless an event could be stored now. It writes: only that proves it.
 
     durable: also wait for the disk.
@@ -238,7 +238,7 @@ def gone(conn: Connection, id_: str) -> None:
 def all_seen(conn: Connection, within_ms: int) -> list[Heartbeat]:
     """The processes seen within this time, the latest first."""
     query = select(workers).where(workers.c.seen_at_ms >= now_ms() - within_ms).order_by(workers.c.seen_at_ms.desc())
-    return [Heartbeat(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
+    return [Heartbeat(*row) for row in conn.execute(query)]
 
 
 # --------------------------------------------------------------------------------------------------------- look

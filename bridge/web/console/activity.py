@@ -258,16 +258,16 @@ def _preview(bridge: Bridge, what: str, chosen: Filter) -> Response:
     said = None
     if first is not None and first.rows:
         preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
-        said = replay.summary(list(replay.foretell(bridge.store, preparer, [row.id for row in first.rows])))
+        said = replay.summary(list(replay.preview(bridge.store, preparer, [row.id for row in first.rows])))
     return _bulk_page(
         what,
         chosen,
         number=number,
         size=ROUND if matching.reached is not None else min(ROUND, matching.number),
         any=bool(matching.number) or matching.reached is not None,
-        states=bulk.foretell(what, matching.by_state) if what != "replay" else (),
-        foretold=said,
-        foretold_of=len(first.rows) if first is not None else 0,
+        states=bulk.preview(what, matching.by_state) if what != "replay" else (),
+        preview=said,
+        preview_of=len(first.rows) if first is not None else 0,
     )
 
 
@@ -299,7 +299,7 @@ def _under_way(what: str, chosen: Filter) -> Response:
 
 
 def _bulk_page(what: str, chosen: Filter, **values: Any) -> Response:
-    empty = dict.fromkeys(("number", "any", "states", "foretold", "foretold_of", "so_far", "done", "left"))
+    empty = dict.fromkeys(("number", "any", "states", "preview", "preview_of", "so_far", "done", "left"))
     return page(
         "activity_bulk.html",
         title=_TITLES[what],

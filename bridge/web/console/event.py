@@ -37,7 +37,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
     for path, endpoint, view, method in (
         ("/events/<name>", "show_event", _show, "GET"),
         ("/events/<name>/body", "download_body", _download, "GET"),
-        ("/events/<name>/replay", "replay_event", _foretell, "GET"),
+        ("/events/<name>/replay", "replay_event", _preview, "GET"),
         ("/events/<name>/replay", "replay_sent", _replay, "POST"),
         ("/events/<name>/ignore", "ignore_sent", _ignore, "POST"),
         ("/goals/<name>", "show_goal", _show_goal, "GET"),
@@ -155,10 +155,10 @@ def _asked(title: str, back: str, button: str, *sentences: str, danger: bool = F
     return page("confirm.html", title=title, here="activity", sentences=sentences, form=form)
 
 
-def _foretell(bridge: Bridge, name: str) -> ResponseReturnValue:
+def _preview(bridge: Bridge, name: str) -> ResponseReturnValue:
     detail = _event(bridge, name)
     preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
-    found = list(replay.foretell(bridge.store, preparer, [detail.line.id]))
+    found = list(replay.preview(bridge.store, preparer, [detail.line.id]))
     _, secrets = _unshowable(bridge, detail)
     each = [f"{sentence}." for one in found if (sentence := replay.sentence(one))]
     said: Sequence[str] = event.showable([replay.summary(found), *each], secrets, personal=False)

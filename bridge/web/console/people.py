@@ -141,7 +141,7 @@ def _bind_form(bridge: Bridge) -> ResponseReturnValue:
             problem = f"{error}."
         else:
             settings = bridge.settings
-            binding = linking.foretold(bridge.store, _key(chosen), known, settings, settings.environ)
+            binding = linking.preview(bridge.store, _key(chosen), known, settings, settings.environ)
     return page(
         "bind.html",
         title="Bind a visitor",

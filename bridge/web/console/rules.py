@@ -65,14 +65,14 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
     @routes.get("/rules")
     def rules() -> Response:
-        rule_set, fault = bridge.rules, bridge.rules_fault
-        broken = _FILE.search(fault or "")
+        rule_set, problem = bridge.rules, bridge.rules_fault
+        broken = _FILE.search(problem or "")
         return page(
             "rules.html",
             title="Rules",
             here="rules",
             sources=coverage.overview(rule_set, last_goals.get()),
-            refusal=fault,
+            refusal=problem,
             broken=broken[1] if broken else None,
             warnings=warnings.get(),
         )
@@ -87,7 +87,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
 def _warnings(bridge: Bridge) -> list[str]:
     told = checking.judged(bridge.rules, bridge.settings.environ)
-    return [*told.faults, *told.suspicions, *told.warnings]
+    return [*told.problems, *told.suspicions, *told.warnings]
 
 
 def _last_goals(bridge: Bridge) -> list[LastGoal]:

@@ -96,7 +96,7 @@ class Bench:
         """The attempt in the form, whatever is on the disk now."""
         name, text = request.form.get("file", "").strip(), editing.unified(request.form.get("text", ""))
         stored = editing.read(self.folder, name, self.known())
-        editing.demand_takable(name, text, self.known())
+        editing.require_takable(name, text, self.known())
         return Attempt(stored, text, self.event(), request.values.get("event", ""))
 
     def event(self) -> Event | None:
@@ -182,8 +182,8 @@ class Bench:
         stored = replace(attempt.stored, digest=request.form.get("digest", editing.NEW))
         trial = self.check(attempt)
         try:
-            editing.demand_savable(self.folder, self.bridge.settings.environ)
-            editing.demand_sound(trial)
+            editing.require_savable(self.folder, self.bridge.settings.environ)
+            editing.require_sound(trial)
             is_changed = editing.save(self.folder, stored, attempt.text)
         except FileChanged as error:
             return self.show(attempt, 409, trial=trial, problem=str(error), theirs=attempt.stored.text)

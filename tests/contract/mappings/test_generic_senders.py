@@ -110,4 +110,4 @@ def test_the_secret_maker_of_the_comments_makes_one():
     made = subprocess.run([sys.executable, "-c", program[1]], check=True, capture_output=True, text=True, timeout=30)
     rule_set = rules.load({"generic.yaml": text}, {"GENERIC_WEBHOOK_SECRET": made.stdout}, sources.presets())
     assert rule_set.sources["generic"].secrets == (made.stdout.strip(),)
-    assert not sources.faults(rule_set.sources["generic"])
+    assert not sources.problems(rule_set.sources["generic"])

@@ -37,11 +37,11 @@ def test_an_edited_file_is_right_or_has_faults_with_their_places(name, edits):
         found = loading.load({name: text}, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets())
     except MappingError as error:
         lines = re.split("\r\n|\r|\n", text)
-        for fault in error.faults:
-            place = PLACE.fullmatch(fault)
-            assert place, fault
-            assert int(place[1]) <= len(lines) + 1, fault
-            assert int(place[2]) <= len([*lines, "", ""][int(place[1]) - 1]) + 2, fault
+        for problem in error.problems:
+            place = PLACE.fullmatch(problem)
+            assert place, problem
+            assert int(place[1]) <= len(lines) + 1, problem
+            assert int(place[2]) <= len([*lines, "", ""][int(place[1]) - 1]) + 2, problem
     else:
         assert all(
             isinstance(result.ok, bool) for result in mapping_tests.run_tests(found, load({}), 1_790_000_000_000)

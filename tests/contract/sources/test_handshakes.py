@@ -527,9 +527,9 @@ def test_a_custom_verify_token_is_the_sources_own_variable():
 def test_what_a_custom_file_may_not_say_is_one_clear_sentence(said, sentence):
     with pytest.raises(MappingError) as caught:
         custom(said)
-    assert len(caught.value.faults) >= 1
+    assert len(caught.value.problems) >= 1
     assert sentence in str(caught.value)
-    assert all(fault.startswith("mappings/own.yaml:4:") for fault in caught.value.faults)
+    assert all(problem.startswith("mappings/own.yaml:4:") for problem in caught.value.problems)
 
 
 def test_the_hand_shake_of_a_preset_is_the_presets_own():

@@ -56,8 +56,8 @@ def test_no_form_makes_a_key_of_nothing(provider, secret):
 
 
 def test_a_secret_that_has_only_one_of_the_forms_is_usable():
-    assert sources.faults(source("polar", "not base64 at all!")) == ()
-    assert "only a prefix" in sources.faults(source("polar", "whsec_"))[0]
+    assert sources.problems(source("polar", "not base64 at all!")) == ()
+    assert "only a prefix" in sources.problems(source("polar", "whsec_"))[0]
 
 
 def load(verify):
@@ -97,7 +97,7 @@ def test_the_hints_name_the_forms_that_the_dashboards_show():
 def test_a_public_key_may_come_in_several_forms_too(secret):
     verify = {"type": "ed25519", "key": ["hex", "whpk"], "signature": {"in": "header:X-S"}}
     made = source_of("custom", {"verify": verify}, secret)
-    assert sources.faults(made) == ()
+    assert sources.problems(made) == ()
     assert is_authentic(made, request(BODY, {"X-S": ED25519.sign(BODY).hex()}))
     assert not is_authentic(made, request(BODY + b" ", {"X-S": ED25519.sign(BODY).hex()}))
-    assert "cannot be read as hex" in sources.faults(source_of("custom", {"verify": verify}, "neither"))[0]
+    assert "cannot be read as hex" in sources.problems(source_of("custom", {"verify": verify}, "neither"))[0]

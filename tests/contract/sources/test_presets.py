@@ -42,7 +42,7 @@ def refused(made, sent, now=NOW):
 def test_what_the_provider_signs_is_authentic(name):
     made, secret = ready(name)
     sources.verify(made, signed_request(made, secret), NOW)
-    assert sources.faults(made) == ()
+    assert sources.problems(made) == ()
 
 
 @every

@@ -136,7 +136,7 @@ def test_nothing_is_acknowledged_read_or_written_once_the_path_leads_elsewhere(f
     with pytest.raises(StoreGone), store.write():
         pass
     with pytest.raises(StoreGone):
-        store.demand_file()
+        store.require_file()
     inbox.close()
     store.close()
 
@@ -155,7 +155,7 @@ def test_it_stays_so_until_a_restart_even_when_the_file_is_back(folder, file):
         pass
     moved = file.rename(folder / "moved.db")
     with pytest.raises(StoreGone):
-        store.demand_file()
+        store.require_file()
     moved.rename(file)
     with pytest.raises(StoreGone), store.write():
         pass
@@ -195,7 +195,7 @@ def test_the_log_of_a_transaction_that_was_open_when_it_was_noticed_is_moved_too
             os.link(file, folder / "kept.db")
             replace(file)
             with pytest.raises(StoreGone):
-                store.demand_file()
+                store.require_file()
 
     with pytest.raises(StoreGone):
         replace_under_an_open_transaction()
@@ -235,7 +235,7 @@ def test_a_folder_that_cannot_be_searched_is_unavailable_and_not_for_good(file, 
     long = Path("x" * 300)  # for whatever lstat may say that is no answer: here, a name that is too long
     monkeypatch.setattr(store._file._watch, "_open", ((long, (1, 1)),))
     with pytest.raises(StoreUnavailable, match="cannot be looked at: file name too long") as caught:
-        store.demand_file()
+        store.require_file()
     assert not isinstance(caught.value, StoreGone)
     monkeypatch.undo()
     with store.write():
@@ -279,7 +279,7 @@ def test_a_link_leads_to_a_private_file_that_is_watched(folder, file):
     link.unlink()
     link.symlink_to(other)  # the same file by another name, beside which there is no log
     with pytest.raises(StoreGone):
-        store.demand_file()
+        store.require_file()
     store.close()
 
 
@@ -296,7 +296,7 @@ def test_a_link_that_leads_elsewhere_is_told_as_what_it_is(folder, file, end, wh
     link.unlink()
     link.symlink_to(folder / end)  # itself, nothing, another file
     with pytest.raises(StoreGone, match=what):
-        store.demand_file()
+        store.require_file()
     store.close()
 
 

@@ -223,7 +223,7 @@ def test_tables_of_another_application_are_named_and_left_alone(empty):
             conn.execute(text(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, title TEXT)"))
         conn.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
         conn.execute(text("INSERT INTO alembic_version VALUES ('0001')"))
-    for ask in (bridge_store.migrate, bridge_store.schema_state, status.demand_ready):
+    for ask in (bridge_store.migrate, bridge_store.schema_state, status.require_ready):
         with pytest.raises(SchemaError, match="named events, goals that are not the bridge's"):
             ask(empty)
     with empty.read() as conn:

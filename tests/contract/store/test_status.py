@@ -27,7 +27,7 @@ def totals(store):
 
 
 def test_an_empty_store_is_ready_and_gives_no_reason_to_look(store, clock):
-    status.demand_ready(store)
+    status.require_ready(store)
     found = look(store)
     assert found.now_ms == clock.now_ms
     assert (found.oldest_due_at_ms, found.oldest_unrouted_at_ms) == ({"default": None}, None)
@@ -37,15 +37,15 @@ def test_an_empty_store_is_ready_and_gives_no_reason_to_look(store, clock):
 
 def test_a_store_without_tables_or_with_older_ones_is_not_ready(tmp_path, store):
     with pytest.raises(SchemaError, match="migrate"):
-        status.demand_ready(bridge_store.open(f"sqlite:///{tmp_path}/empty.db"))
+        status.require_ready(bridge_store.open(f"sqlite:///{tmp_path}/empty.db"))
     with store.write() as conn:
         version = conn.execute(text("SELECT version_num FROM bridge_version")).scalar_one()
         conn.execute(text("DELETE FROM bridge_version"))
     with pytest.raises(SchemaError, match="migrate"):
-        status.demand_ready(store)
+        status.require_ready(store)
     with store.write() as conn:
         conn.execute(text("INSERT INTO bridge_version VALUES ('9999')"))
-    status.demand_ready(store)  # a later release's tables: this one still runs on them
+    status.require_ready(store)  # a later release's tables: this one still runs on them
     with store.write() as conn:
         conn.execute(text(f"UPDATE bridge_version SET version_num = '{version}'"))
 
@@ -54,7 +54,7 @@ def test_a_store_that_cannot_be_written_is_not_ready(sqlite_store):
     with sqlite_store.write() as conn:
         conn.exec_driver_sql("PRAGMA query_only = ON")
     with pytest.raises(StoreUnavailable):
-        status.demand_ready(sqlite_store)
+        status.require_ready(sqlite_store)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_a_role_that_may_not_do_all_that_an_event_needs_is_not_ready(postgres, p
     )
     limited = bridge_store.open(postgres_url.replace("postgres:@", f"{role}:@", 1))
     try:
-        status.demand_ready(limited)
+        status.require_ready(limited)
         postgres.execute(database, f"REVOKE {privilege} FROM {role}")
         with pytest.raises(StoreUnavailable, match=r"forbids what the bridge has to do .*USAGE on their sequences"):
-            status.demand_ready(limited)
+            status.require_ready(limited)
     finally:
         limited.close()
         postgres.execute(database, f"DROP OWNED BY {role}; DROP ROLE {role}")

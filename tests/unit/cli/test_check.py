@@ -135,7 +135,7 @@ def test_all_faults_of_settings_and_files_come_at_once_each_on_a_line_of_its_own
     assert any(line.startswith("mappings/shop.yaml:1:") for line in lines)
 
 
-def test_a_failing_test_is_a_fault_at_its_line(mappings, capsys):
+def test_a_failing_test_is_an_error_at_its_line(mappings, capsys):
     mappings(stripe=FAILING)
     assert main(["check"]) == 1
     out = capsys.readouterr().out

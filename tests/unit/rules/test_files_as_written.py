@@ -42,7 +42,7 @@ def said(text, name="shop.yaml"):
     try:
         found = loading.load({name: text}, {**SECRETS, **given(name)}, sources.presets())
     except MappingError as error:
-        return [fault.removeprefix(f"mappings/{name}:") for fault in error.faults]
+        return [problem.removeprefix(f"mappings/{name}:") for problem in error.problems]
     return [line.removeprefix(f"mappings/{name}:") for line in found.warnings]
 
 

@@ -41,7 +41,7 @@ def rule(rule_set, rule_id, source="stripe"):
 def faults(text, **others):
     with pytest.raises(MappingError) as caught:
         load(text, **others)
-    return list(caught.value.faults)
+    return list(caught.value.problems)
 
 
 def fault(text, **others):
@@ -276,7 +276,7 @@ def test_what_only_the_merge_makes_names_both_places():
     assert generic
     with pytest.raises(MappingError) as caught:
         load("extends: generic\ngoals: [{id: any, metadata: {a: b}}]\n", "generic.yaml")
-    (told,) = caught.value.faults
+    (told,) = caught.value.problems
     assert told.startswith(
         "mappings/generic.yaml:2:29: the shipped rule's metadata is one template (shipped/generic.yaml:"
     )
@@ -307,7 +307,7 @@ def test_a_layer_of_a_layer_is_refused():
     stored = {"stripe.yaml": "extends: stripe\n", "shipped/stripe.yaml": "extends: polar\n"}
     with pytest.raises(MappingError) as caught:
         rules.load(stored, {}, sources.presets())
-    assert caught.value.faults == (
+    assert caught.value.problems == (
         'mappings/stripe.yaml:1:10: "stripe" is itself a layer (shipped/stripe.yaml:1:1), and a layer extends a shipped file; a layer of a layer is not possible',
     )
 
@@ -316,7 +316,7 @@ def test_a_shipped_file_that_cannot_be_read_is_told_in_one_line():
     for text, why in (("goals: [", "1:9: "), ("- a\n", "holds no map")):
         with pytest.raises(MappingError) as caught:
             rules.load({"stripe.yaml": "extends: stripe\n", "shipped/stripe.yaml": text}, {}, sources.presets())
-        (told,) = caught.value.faults
+        (told,) = caught.value.problems
         assert told.startswith("mappings/stripe.yaml:1:10: the shipped file cannot be read: shipped/stripe.yaml")
         assert why in told
 
@@ -523,6 +523,6 @@ def test_whatever_a_layer_holds_its_errors_are_told_one_a_line_in_the_layer(name
     try:
         load(json.dumps(whole), f"{name}.yaml")
     except MappingError as error:
-        for found in error.faults:
+        for found in error.problems:
             assert found.startswith(f"mappings/{name}.yaml:1:")
             assert "\n" not in found

@@ -28,7 +28,7 @@ def folder(tmp_path):
 def refusal(folder):
     with pytest.raises(MappingError) as caught:
         rules.read_files(folder)
-    return caught.value.faults
+    return caught.value.problems
 
 
 def address_space():
@@ -92,7 +92,7 @@ def test_a_limit_of_open_files_is_named_as_what_it_is(folder):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     limit = "this process has as many files open as it may: raise the limit (`ulimit -n`)"
     assert of_the_folder == (f"{folder}: the folder of mapping files cannot be read ({limit})",)
-    assert caught.value.faults == (f"{folder}/stripe.yaml:1:1: the file cannot be read ({limit})",)
+    assert caught.value.problems == (f"{folder}/stripe.yaml:1:1: the file cannot be read ({limit})",)
 
 
 PASS = "hunter2Kq9Zx"
@@ -119,7 +119,7 @@ def told(text):
         try:
             found = rules.load({"stripe.yaml": whole}, {}, PRESETS)
         except MappingError as error:
-            yield whole, error.faults
+            yield whole, error.problems
         else:
             yield whole, (*found.warnings, *found.problems)
 

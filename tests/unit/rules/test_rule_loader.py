@@ -286,14 +286,14 @@ def test_every_fault_of_every_file_is_told_at_once_in_order():
     }
     with pytest.raises(MappingError) as caught:
         rules.load(files, {}, PRESETS, folder="my/rules/")
-    assert [fault.replace("two words", "two_words").split(" ")[0] for fault in caught.value.faults] == [
+    assert [problem.replace("two words", "two_words").split(" ")[0] for problem in caught.value.problems] == [
         "my/rules/a.yaml:1:6:",
         "my/rules/b.yaml:2:1:",
         "my/rules/b.yaml:4:12:",
         "my/rules/b.yaml:4:33:",
         "my/rules/two_words.yaml:1:1:",
     ]
-    assert str(caught.value).count("\n") == len(caught.value.faults) - 1
+    assert str(caught.value).count("\n") == len(caught.value.problems) - 1
 
 
 def test_structure_and_meaning_are_told_together_where_both_can_be_judged():
@@ -370,7 +370,7 @@ def test_a_file_has_the_defaults_of_its_provider():
     assert source.id_is_signed
     assert source.secrets == ("whsec_abc",)
     assert source.secret_names == ("SHOP_WEBHOOK_SECRET",)
-    assert source.secret_fault is None
+    assert source.secret_error is None
     assert source.destination == "default"
 
 
@@ -447,7 +447,7 @@ def test_a_list_of_secrets_is_for_rotation():
     source = load(text, {"NEW": "whsec_new", "OLD": "whsec_old,whsec_older"}).sources["shop"]
     assert source.secrets == ("whsec_new", "whsec_old", "whsec_older")
     assert source.secret_names == ("NEW", "OLD")
-    assert load(text, {"OLD": "whsec_old"}).sources["shop"].secret_fault is None
+    assert load(text, {"OLD": "whsec_old"}).sources["shop"].secret_error is None
 
 
 def test_a_secret_in_the_file_works_and_is_warned_of():
@@ -469,7 +469,7 @@ def test_a_requirement_without_its_variable_switches_the_source_off():
     text = 'provider: query-token\nrequire: {seller_id: "${SELLER}", kind: [sale, 2]}\ngoals: []'
     source = load(text, {"SHOP_WEBHOOK_SECRET": "s"}).sources["shop"]
     assert source.secrets == ()
-    assert "SELLER is not set" in (source.secret_fault or "")
+    assert "SELLER is not set" in (source.secret_error or "")
     source = load(text, {"SHOP_WEBHOOK_SECRET": "s", "SELLER": "abc"}).sources["shop"]
     assert source.secrets == ("s",)
     assert [(r.path.text, r.expected) for r in source.require] == [("seller_id", ("abc",)), ("kind", ("sale", "2"))]
@@ -618,7 +618,7 @@ def test_a_file_that_is_no_text_and_a_folder_that_is_not_there_are_told(tmp_path
     (tmp_path / "b.yaml").write_text("provider: strip\ngoals: []", "utf-8")
     with pytest.raises(MappingError) as caught:
         rules.load(rules.read_files(tmp_path), {}, PRESETS)
-    assert caught.value.faults == (
+    assert caught.value.problems == (
         "mappings/a.yaml:2:4: the file is not UTF-8 text",
         'mappings/b.yaml:1:11: unknown provider "strip"; did you mean "stripe"?',
     )

@@ -77,7 +77,7 @@ def verifies(source, key: str) -> bool:
 def test_a_value_is_one_secret_unless_every_piece_has_the_providers_form(provider, value, usable):
     found = load(provider, value)
     assert found.sources["shop"].secrets == usable
-    assert found.sources["shop"].secret_fault is None
+    assert found.sources["shop"].secret_error is None
     assert found.problems == ()
 
 
@@ -150,7 +150,7 @@ def test_what_is_evidently_no_secret_is_a_problem_and_verifies_nothing(value, re
     [problem] = found.problems
     assert problem.startswith(f"mappings/shop.yaml:1:1: {NAME} h")
     assert reason in problem
-    assert "POST /webhooks/shop answers 503" in source.secret_fault
+    assert "POST /webhooks/shop answers 503" in source.secret_error
     assert not any(NAME in warning for warning in found.warnings)
 
 
@@ -181,7 +181,7 @@ def test_a_placeholder_stays_a_warning_and_verifies_nothing(value):
     assert (found.sources["shop"].secrets, found.problems) == ((), ())
     sentence = f"{NAME} holds a placeholder: put the secret itself there; so nothing can be verified"
     assert any(sentence in warning for warning in found.warnings)
-    assert "POST /webhooks/shop answers 503" in found.sources["shop"].secret_fault
+    assert "POST /webhooks/shop answers 503" in found.sources["shop"].secret_error
 
 
 def test_a_placeholder_beside_a_good_secret_is_a_warning_too():
@@ -214,7 +214,7 @@ def test_a_comma_that_belongs_to_the_secret_is_meant_when_both_variables_hold_it
 
 def test_a_good_secret_works_beside_one_that_is_none_which_stays_a_problem():
     found = load("stripe", "whsec_a", **{OLD: '"whsec_b"'})
-    assert (found.sources["shop"].secrets, found.sources["shop"].secret_fault) == (("whsec_a",), None)
+    assert (found.sources["shop"].secrets, found.sources["shop"].secret_error) == (("whsec_a",), None)
     assert found.problems == (f"mappings/shop.yaml:1:1: {OLD} has quotes around its value: remove them",)
 
 
@@ -249,5 +249,5 @@ TOKEN = "q7Kz9ZpW4"
 def test_no_part_of_a_secret_is_in_any_sentence_or_repr(provider, before, behind):
     value = "".join([*before, TOKEN, *behind])
     found = load(provider, value, **{OLD: value[::-1] + TOKEN})
-    told = repr(found) + repr([*found.warnings, *found.problems]) + repr(found.sources["shop"].secret_fault)
+    told = repr(found) + repr([*found.warnings, *found.problems]) + repr(found.sources["shop"].secret_error)
     assert TOKEN not in told

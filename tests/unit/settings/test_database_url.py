@@ -24,7 +24,7 @@ PG = "postgresql://user:q7Kz9@host:5432/name"
 def refusal(url: str) -> str:
     with pytest.raises(SettingsError) as caught:
         settings.load({"DATABASE_URL": url})
-    [told] = caught.value.faults
+    [told] = caught.value.problems
     assert told.startswith("DATABASE_URL: ")
     assert "q7Kz9" not in told
     return told

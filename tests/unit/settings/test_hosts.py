@@ -19,7 +19,7 @@ POSTGRES = "postgresql://user:word@host/name"
 def test_a_file_is_refused_where_disks_do_not_last(host, name):
     with pytest.raises(SettingsError) as caught:
         settings.load({name: "x"})
-    [told] = caught.value.faults
+    [told] = caught.value.problems
     assert told.startswith(f"DATABASE_URL is a file, but {host} wipes ")
     assert told.endswith("or set BRIDGE_ALLOW_EPHEMERAL=1 if the file is on a persistent volume")
     assert settings.load({name: "x", "BRIDGE_ALLOW_EPHEMERAL": "1"}).database_url == "sqlite:///bridge.db"

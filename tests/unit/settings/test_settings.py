@@ -13,7 +13,7 @@ from bridge.errors import SettingsError
 def faults(**environ):
     with pytest.raises(SettingsError) as caught:
         settings.load(environ)
-    return caught.value.faults
+    return caught.value.problems
 
 
 def test_nothing_has_to_be_set():
@@ -113,7 +113,7 @@ def test_whatever_the_environment_holds_the_answer_is_settings_or_faults(environ
     try:
         settings.load(environ)
     except SettingsError as error:
-        told = error.faults
+        told = error.problems
     assert all(fault and "\n" not in fault for fault in told)
 
 

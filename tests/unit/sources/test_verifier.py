@@ -199,7 +199,7 @@ def test_an_unkeyed_hash_without_the_secret_in_it_would_let_anyone_sign():
     made = custom({"type": "sha256", "signature": {"in": "header:X-S"}}, "secret")
     forged = request(b"x", {"X-S": hashlib.sha256(b"x").hexdigest()})
     assert "anyone could sign" in verdict(made, forged)
-    assert "anyone could sign" in sources.faults(made)[0]
+    assert "anyone could sign" in sources.problems(made)[0]
 
 
 def test_the_last_of_repeated_query_parameters_counts_everywhere():
@@ -275,9 +275,9 @@ def test_an_empty_requirement_is_never_met(expected):
 )
 def test_an_unusable_stanza_is_told_in_a_sentence_and_verifies_nothing(verify, sentence):
     made = custom(verify, "not hex")
-    assert any(sentence in fault for fault in sources.faults(made))
+    assert any(sentence in problem for problem in sources.problems(made))
     assert sentence in verdict(made, request(b"", {"X": "00"}))
-    assert "not hex" not in " ".join(sources.faults(made)).replace("it is not hex", "")
+    assert "not hex" not in " ".join(sources.problems(made)).replace("it is not hex", "")
 
 
 def test_where_the_package_does_not_load_a_public_key_is_refused_with_a_sentence(monkeypatch):
@@ -286,7 +286,7 @@ def test_where_the_package_does_not_load_a_public_key_is_refused_with_a_sentence
     monkeypatch.setitem(sys.modules, "cryptography", None)
     made = source("discord", secret_for(source("discord").verify), name="without")
     made = replace(made, verify=replace(made.verify, signed="{timestamp}{body} "))  # compiled anew
-    assert "ed25519 needs the package `cryptography`" in sources.faults(made)[0]
+    assert "ed25519 needs the package `cryptography`" in sources.problems(made)[0]
     assert "install requirements.txt again" in verdict(made, signed_request(made, made.secrets[0]))
 
 
@@ -308,7 +308,7 @@ def test_rsa_signatures_by_a_pem_key():
 def test_a_private_or_other_key_is_no_public_key():
     raw = ED25519.private_bytes_raw().hex()
     made = custom({"type": "ecdsa-sha256", "key": "der", "signature": {"in": "header:X"}}, raw)
-    assert "cannot be read as der" in sources.faults(made)[0]
+    assert "cannot be read as der" in sources.problems(made)[0]
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def shop(secrets: tuple[str, ...] = (SECRET,)) -> Source:
         verify=VerifySpec("hmac-sha256", signature=SignatureSpec((Place("header", "x-signature"),))),
         secrets=secrets,
         secret_names=("SHOP_WEBHOOK_SECRET",),
-        secret_fault=None if secrets else "SHOP_WEBHOOK_SECRET is not set",
+        secret_error=None if secrets else "SHOP_WEBHOOK_SECRET is not set",
         envelope=EnvelopeSpec(type=(compile_path("type"),), id=(compile_path("id"),)),
     )
 
