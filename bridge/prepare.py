@@ -280,7 +280,7 @@ class Preparer:
             planned,
             TEST if redirected else planned.destination,
             own=identity.ranked(mine),
-            refused=next((f"{item.path} {item.why}" for item in mine if item.why and not item.lent), None),
+            refused=next((f"{item.path} {item.why}" for item in mine if item.why and not item.app_value), None),
             dry=of_element["test"] and not redirected,
             rules_hash=self.rule_set.hash,
             **of_element,

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge.alarms import span
-from bridge.identity.sentences import HINT, apart, in_words
+from bridge.identity.sentences import HINT, before_or_after, kind_in_words
 from bridge.settings import MS
 from bridge.store.operator.alerting import AlertMessage, Problem
 from bridge.text import HIDDEN
@@ -166,18 +166,18 @@ def _how(found: FoundVisitor | None) -> str:
     """As `why` says it, without the provider's ids: they may name a person."""
     if found is None or found.by == "own":
         return "named by the event itself"
-    through = f"its {in_words(found.kind)}" if found.kind else "the same purchase"
+    through = f"its {kind_in_words(found.kind)}" if found.kind else "the same purchase"
     if not found.event or found.event == HINT:
         return f"found through {through}"
     learned = value(found.event.partition(" ")[0])
-    return f"found through {through}, learned from {learned}, {apart(found.before_ms or 0)}"
+    return f"found through {through}, learned from {learned}, {before_or_after(found.before_ms or 0)}"
 
 
 def _since(story: GoalStory) -> str:
     if story.first_event is None or story.first_before_ms is None:
         return "Nothing was known of them before."
     of = f" of {value(story.first_source or '')}" if story.first_source != story.source else ""
-    return f"First known by {value(story.first_event)}{of}, {apart(story.first_before_ms)}."
+    return f"First known by {value(story.first_event)}{of}, {before_or_after(story.first_before_ms)}."
 
 
 # ---------------------------------------------------------------------------------------------------------- words

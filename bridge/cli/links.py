@@ -88,7 +88,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     users = settings.bridge_match_user == "on"
     kind = kind.replace(" ", "_")  # `links show` writes spaces
     try:
-        found, known = identity.bound(owner, kind, key, visitor, settings.bridge_visitor_id, users=users)
+        found, known = identity.binding(owner, kind, key, visitor, settings.bridge_visitor_id, users=users)
     except identity.BadBinding as error:
         raise UsageError(f"{error}.") from None
 

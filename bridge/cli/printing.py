@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bridge import loading, sources
 from bridge.cli import resources
 from bridge.errors import ProblemsError
-from bridge.identity.sentences import in_words
+from bridge.identity.sentences import kind_in_words
 from bridge.store.operator import queries
 from bridge.text import shown, when
 from bridge.workbench import describe, trace, why
@@ -130,7 +130,7 @@ def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
 def print_thread(screen: Screen, thread: Thread) -> None:
     """Print the keys that belong together, and the visitors to which they lead."""
     screen.heading("Keys")
-    screen.facts([(in_words(key.kind), why.key_sentence(key)) for key in thread.keys])
+    screen.facts([(kind_in_words(key.kind), why.key_sentence(key)) for key in thread.keys])
     screen.section("Visitors")
     visitors = why.taught(thread)
     if not visitors:

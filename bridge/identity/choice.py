@@ -31,8 +31,8 @@ BARE_MS: Final = 30 * _DAY_MS  # the same for a bare `client_reference_id`
 class Observation:
     """What one event, or one element of it, teaches: keys that belong together, and possibly their visitor.
 
-    event_id: None for a hint from outside. event: its name for people, `checkout.session.completed evt_1`. at_ms: the
-    event's own time, for choosing among visitors. sender: its source.
+    at_ms: the event's own time, for choosing among visitors. event: its name for people, such as
+    `checkout.session.completed evt_1`. event_id: None for a hint from outside. sender: its source.
     """
 
     keys: tuple[Key, ...]
@@ -64,8 +64,8 @@ class Evidence:
     last: Mention
     borrowed: bool = False  # named only by a borrowed field
 
-    def told(self, key: str, sender: str) -> Evidence:
-        """The same for a person's key, with events named `clerk user.created evt_1`: they may come from any tool."""
+    def for_person(self, key: str, sender: str) -> Evidence:
+        """The same for a person's key, with the sender in the names of its events, which may come from any tool."""
         first, last = (
             mention if mention.event_id is None else replace(mention, event=f"{sender} {mention.event}")
             for mention in (self.first, self.last)
@@ -92,11 +92,15 @@ def _order(mention: Mention) -> tuple[int, int, str]:
 class FoundVisitor:
     """A visitor and how it was found: a goal's provenance.
 
-    by: own (a field of the event) | thread | customer | user | email. path: of the own field. key, kind, ref: the
-    goal's own key that led there (if the thread or the customer led to another customer or person: the key of that one,
-    and `beside` is the goal's own key); via: another key of the thread, with which the visitor was named. event: the
-    event that named it. before_ms: how long before the goal's event (negative: after it). at_ms: for a person, when.
-    others: own candidates that were not taken.
+    - by: own (a field of the event) | thread | customer | user | email
+    - path: of the event's own field
+    - key, kind, ref: the goal's own key that led there. If its thread or its customer led to another customer or to a
+      person, they are the key of that one, and `beside` is the goal's own key.
+    - via: another key of the thread, with which the visitor was named
+    - event, event_id: the event that named it
+    - before_ms: how long before the goal's event that was; negative: after it
+    - at_ms: when that was, if a person's key led there
+    - others: the event's own candidates that were not taken
     """
 
     visitor: str
@@ -119,8 +123,8 @@ class FoundVisitor:
     @property
     def own(self) -> tuple[NamedVisitor, ...]:
         """The candidates that the event itself names, with this one first."""
-        mine = (NamedVisitor(self.visitor, self.path or "", self.sure, self.borrowed),) if self.by == "own" else ()
-        return (*mine, *self.others)
+        own = (NamedVisitor(self.visitor, self.path or "", self.sure, self.borrowed),) if self.by == "own" else ()
+        return (*own, *self.others)
 
     def to_json(self) -> dict[str, Any]:
         """The fields that are set, as JSON."""
@@ -148,7 +152,8 @@ class Strangers:
     said that it knows it. It is asked about each once (`GET /visitors/{id}`, by the worker that claims it), and the
     answer is remembered.
 
-    since_ms: (destination, visitor) → when the final answer came that it is unknown; known: → the proof.
+    since_ms: (destination, visitor) → when the destination finally answered that it does not know the visitor.
+    known: (destination, visitor) → whether the destination has said that it knows it.
     """
 
     since_ms: Mapping[tuple[str, str], int]
@@ -197,27 +202,34 @@ def resolve(
             return False
         return not (proved and strangers.unproved(destination, item))
 
-    left = [item for item in own if usable(item)]
-    mine = [key for key in keys if key.is_of(destination)]
-    found = as_own(left) if left else links.find(mine, at_ms, weak=weak, first=first, usable=usable, people=people)
+    candidates = [item for item in own if usable(item)]
+    own_keys = [key for key in keys if key.is_of(destination)]
+    found = (
+        as_own(candidates)
+        if candidates
+        else links.find(own_keys, at_ms, weak=weak, first=first, usable=usable, people=people)
+    )
     return found and replace(found, unproved=strangers.unproved(destination, found))
 
 
-def as_own(left: Sequence[NamedVisitor]) -> FoundVisitor:
+def as_own(candidates: Sequence[NamedVisitor]) -> FoundVisitor:
     """The first of an event's candidates as the found visitor, with the others listed after it."""
-    best = left[0]
-    return FoundVisitor(best.visitor, "own", best.sure, path=best.path, others=tuple(left[1:]), borrowed=best.borrowed)
+    best, *others = candidates
+    return FoundVisitor(best.visitor, "own", best.sure, path=best.path, others=tuple(others), borrowed=best.borrowed)
 
 
 @dataclass(slots=True)
 class KnownLinks:
     """What is remembered about some keys, loaded once and queried often.
 
-    threads: a strong key's thread; a stopped key has none. gained: threads that existed before and have just learned a
-    visitor. customers_gained: likewise. met: threads that existed before, know nobody for certain and may have just met
-    a customer. stopped: keys stopped just now. seen_with: the customers of threads, once `recall_customers` has asked,
-    and people_of: the people of customers. people: the people's keys that were read; those in `mute` lead nowhere, and
-    those in `often` may be shared. by_customer covers customers and people alike.
+    - threads: a strong key's thread; a stopped key has none
+    - by_thread, by_customer: the evidence of threads, and of customers and people
+    - gained, customers_gained: threads and customers that existed before and have just learned a visitor
+    - met: threads that existed before, know nobody for certain and may have just met a customer
+    - seen_with: the customers and people of threads, once `recall_customers` has asked
+    - people_of: the people of customers
+    - people: the people's keys that were read; those in `mute` lead nowhere, and those in `often` may be shared
+    - stopped: keys stopped just now
     """
 
     threads: dict[str, str] = field(default_factory=dict)
@@ -280,8 +292,8 @@ class KnownLinks:
         """The visitor of the customers that the thread was seen with, if there is one or all give the same."""
         customers = {key.text: key for key in self._seen_with(strong) if not key.is_person}
         found = [ask([customers[text]]) for text in sorted(customers)]
-        answers = [one for one in found if one is not None]
-        if not answers or len(answers) < len(found) or len({one.visitor for one in answers}) > 1:
+        answers = [answer for answer in found if answer is not None]
+        if not answers or len(answers) < len(found) or len({answer.visitor for answer in answers}) > 1:
             return None
         return replace(answers[0], beside=_best(strong).text)
 
@@ -304,14 +316,14 @@ class KnownLinks:
             (seen_with, strong),
             (of_customer, list(customers.values())),
         ]
-        named = [key for some, _ in stages for key in some if key.is_person and key.text not in self.mute]
+        named = [key for group, _ in stages for key in group if key.is_person and key.text not in self.mute]
         last = [other for key in named if key.kind in kinds for other in self.people_of.get(key.text, ())]
-        for some in (stages, [(last, named)]):
+        for pairs in (stages, [(last, named)]):
             for kind in (kind for kind in PEOPLE if kind in kinds):
-                for people, beside in some:
+                for people, beside in pairs:
                     answers = self._of_kind(kind, people, ask)
                     if answers:
-                        agreed = len({one.visitor for one in answers}) == 1
+                        agreed = len({answer.visitor for answer in answers}) == 1
                         return replace(answers[0], beside=_best(beside).text if beside else None) if agreed else None
         return None
 
@@ -321,18 +333,18 @@ class KnownLinks:
         for key in named:
             if key.kind == kind and key.text not in self.mute:
                 people.setdefault(key.id, []).append(key)
-        return [one for _, same in sorted(people.items()) if (one := ask(same)) is not None]
+        return [answer for _, keys in sorted(people.items()) if (answer := ask(keys)) is not None]
 
     def _seen_with(self, strong: Iterable[Key]) -> list[Key]:
         """The customers and people that the threads of these keys were seen with."""
-        return [key for own in strong for key in self.seen_with.get(self.threads[own.text], ())]
+        return [other for key in strong for other in self.seen_with.get(self.threads[key.text], ())]
 
     def evidence(self, keys: Iterable[Key]) -> Iterator[Evidence]:
         """All evidence to which these keys could lead."""
         for key in keys:
             thread = self.threads.get(key.text, "")
             yield from self.by_thread.get(thread, {}).values()
-            weak = {one.text for one in self.seen_with.get(thread, ())} if key.strong else {key.text}
+            weak = {other.text for other in self.seen_with.get(thread, ())} if key.strong else {key.text}
             for _ in range(2):
                 weak |= {person.text for text in weak for person in self.people_of.get(text, ())}
             for text in weak:
@@ -348,22 +360,22 @@ def _found(
     by: str, chosen: tuple[Evidence, Mention], evidence: Iterable[Evidence], keys: Sequence[Key], at_ms: int
 ) -> FoundVisitor:
     """The choice as a provenance: through the goal's own key if the visitor was named with one."""
-    (picked, mention) = chosen
-    there = {item.key for item in evidence if item.visitor == picked.visitor and mention in (item.first, item.last)}
-    own = min(keys, key=lambda key: (key.text not in there, best_first(key.kind), key.text))
+    found, mention = chosen
+    named_with = {item.key for item in evidence if item.visitor == found.visitor and mention in (item.first, item.last)}
+    own = min(keys, key=lambda key: (key.text not in named_with, best_first(key.kind), key.text))
     return FoundVisitor(
-        picked.visitor,
+        found.visitor,
         by,
-        picked.sure,
+        found.sure,
         key=own.text,
         kind=own.kind,
         ref=own.id,
-        via=None if own.text in there else min(there),
+        via=None if own.text in named_with else min(named_with),
         event=mention.event,
         event_id=mention.event_id,
         before_ms=at_ms - mention.at_ms,
         at_ms=mention.at_ms if own.is_person else None,
-        borrowed=picked.borrowed,
+        borrowed=found.borrowed,
     )
 
 
@@ -374,9 +386,9 @@ def choose(
 
     Visitors from a bare `client_reference_id` count only if there is no other. The order of the input is irrelevant.
     """
-    able = [item for item in evidence if usable is None or usable(item)]
-    able = [item for item in able if item.sure] or able
-    mentions = [(item, mention) for item in able for mention in {item.first, item.last}]
+    candidates = [item for item in evidence if usable is None or usable(item)]
+    candidates = [item for item in candidates if item.sure] or candidates
+    mentions = [(item, mention) for item in candidates for mention in {item.first, item.last}]
     before = [] if first else [pair for pair in mentions if pair[1].at_ms <= at_ms]
     if before:
         return max(before, key=_rank)

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
     from bridge.model import Document, Envelope, Json, Source
 
-KEYS_AN_EVENT: Final = 40
-PEOPLE_AN_EVENT: Final = 10
+KEYS_PER_EVENT: Final = 40
+PEOPLE_PER_EVENT: Final = 10
 ID_MAX: Final = 200
-_LISTED: Final = 20  # values taken from one path that is a list
+_LIST_MAX: Final = 20  # values taken from one path that is a list
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OBJECTS: Final = {"stripe": stripe, None: None}  # by `Source.objects`
 _NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})
-_NO_CUSTOMER: Final = frozenset({"0", "-1", "guest", "anonymous"})  # people who buy without an account
+_NO_CUSTOMER: Final = frozenset({"0", "-1", "guest", "anonymous"})  # buyers without an account
 _BY_USER: Final = Matching()
 
 
@@ -46,16 +46,16 @@ def keys(source: Source, envelope: Envelope, document: Document, matching: Match
     """The distinct keys that one event (or one element) names, at most KEYS_AN_EVENT; then the keys of people."""
     found: dict[str, Key] = {}
     for kind, value in _values(source, envelope, document):
-        made = key(source, kind, value, mode=envelope.mode, account=envelope.account)
-        if made is not None and made.text not in found:
-            found[made.text] = made
-            if len(found) == KEYS_AN_EVENT:
+        new_key = key(source, kind, value, mode=envelope.mode, account=envelope.account)
+        if new_key is not None and new_key.text not in found:
+            found[new_key.text] = new_key
+            if len(found) == KEYS_PER_EVENT:
                 break
-    for made in people.keys(source, envelope, document, matching) if source.people else ():
-        if made.text not in found or (made.sure and not found[made.text].sure):
-            if made.text not in found and len(found) == KEYS_AN_EVENT + PEOPLE_AN_EVENT:
+    for new_key in people.keys(source, envelope, document, matching) if source.people else ():
+        if new_key.text not in found or (new_key.sure and not found[new_key.text].sure):
+            if new_key.text not in found and len(found) == KEYS_PER_EVENT + PEOPLE_PER_EVENT:
                 break
-            found[made.text] = made
+            found[new_key.text] = new_key
     return tuple(found.values())
 
 
@@ -64,14 +64,14 @@ def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: 
     identifier = _id(value)
     if identifier is None or (kind == "customer" and identifier.lower() in _NO_CUSTOMER):
         return None
-    who = source.provider if source.links_named_by_provider else source.name
-    owner = f"{who}:{account}" if account and source.links_named_by_provider else who
+    sender = source.provider if source.links_named_by_provider else source.name
+    owner = f"{sender}:{account}" if account and source.links_named_by_provider else sender
     code = _OBJECTS.get(source.objects)
     name = identifier if code is not None and code.names_its_kind(identifier) else f"{kind}:{identifier}"
     return Key(f"{owner}:{mode}:{name}", kind, identifier)
 
 
-def bound(source: Source, kind: str, value: str, visitor: str, form: str, *, users: bool = True) -> tuple[Key, str]:
+def binding(source: Source, kind: str, value: str, visitor: str, form: str, *, users: bool = True) -> tuple[Key, str]:
     """The live key and the visitor that a request or a command binds. Raises BadBinding.
 
     form: see `judge`. users: whether people are recognised by their user ids.
@@ -114,7 +114,7 @@ def _bound_user(source: Source, value: str, *, users: bool) -> Key:
     return found
 
 
-def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:
+def linking_types(source: Source, known: Iterable[str]) -> tuple[str, ...]:
     """The event types, among those that a sender is known to send, that are worth enabling for their links alone.
 
     Many types may name the same two or more kinds of objects. Of those, the one sent in the normal case is chosen.
@@ -122,13 +122,13 @@ def tying(source: Source, known: Iterable[str]) -> tuple[str, ...]:
     groups: dict[tuple[object, ...], list[str]] = {}
     code = _OBJECTS.get(source.objects)
     for event_type in known:
-        group = _tied(source, event_type) if code is None else code.ties(event_type)
+        group = _own_links(source, event_type) if code is None else code.ties(event_type)
         if group:
             groups.setdefault(group, []).append(event_type)
-    return tuple(sorted(min(types, key=_good_news) for types in groups.values()))
+    return tuple(sorted(min(types, key=_usual_first) for types in groups.values()))
 
 
-def _tied(source: Source, event_type: str) -> tuple[object, ...]:
+def _own_links(source: Source, event_type: str) -> tuple[object, ...]:
     """The links specific to this type, if together with those for all types they cover at least two kinds."""
     own = tuple(
         (spec.kind, tuple(path.text for path in spec.paths))
@@ -139,12 +139,12 @@ def _tied(source: Source, event_type: str) -> tuple[object, ...]:
     return own if len(kinds) > 1 else ()
 
 
-_GOOD_NEWS: Final = ("completed", "paid", "succeeded", "success", "accepted", "created")
+_USUAL_ENDINGS: Final = ("completed", "paid", "succeeded", "success", "accepted", "created")
 
 
-def _good_news(event_type: str) -> tuple[int, str]:
+def _usual_first(event_type: str) -> tuple[int, str]:
     word = re.split(r"[._]", event_type)[-1]
-    return _GOOD_NEWS.index(word) if word in _GOOD_NEWS else len(_GOOD_NEWS), event_type
+    return _USUAL_ENDINGS.index(word) if word in _USUAL_ENDINGS else len(_USUAL_ENDINGS), event_type
 
 
 def by_kind(found: Iterable[Key]) -> dict[str, str]:
@@ -182,8 +182,8 @@ def _values(source: Source, envelope: Envelope, document: Document) -> Iterator[
             if code is not None and (spec.kind, path.text) in code.COVERED:
                 continue
             value = path.read(document)
-            for one in value[:_LISTED] if isinstance(value, list) else (value,):
-                yield spec.kind, one
+            for item in value[:_LIST_MAX] if isinstance(value, list) else (value,):
+                yield spec.kind, item
 
 
 def _id(value: Json) -> str | None:
@@ -204,7 +204,7 @@ _NO_VISITOR: Final = frozenset(
 )
 _SESSION: Final = "is a session id (cookie datafast_session_id): send the cookie datafast_visitor_id"
 _BARE: Final = "client_reference_id"
-_LOOKED_AT: Final = 300  # characters of a value to show
+_EXAMINED_MAX: Final = 300  # characters of a value that are examined before it is shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ class JudgedCandidate:
     """A candidate and the verdict: a visitor, or None and the reason.
 
     sure: not from a bare `client_reference_id`, which is often the app's own user id. borrowed: a bare UUID of a
-    borrowed field, which has to be proved. lent: the app's own value in a borrowed field, which is not an error.
+    borrowed field, which has to be proved. app_value: the app's own value in a borrowed field, which is not an error.
     """
 
     path: str
@@ -221,7 +221,7 @@ class JudgedCandidate:
     sure: bool = True
     why: str | None = None
     borrowed: bool = False
-    lent: bool = False
+    app_value: bool = False
 
     @property
     def named(self) -> NamedVisitor | None:
@@ -234,9 +234,9 @@ def judge(candidate: Candidate, form: str = "uuid4") -> JudgedCandidate:
     value, path = candidate.value, candidate.path
     certain = isinstance(value, str) and value.strip().lower().startswith(VISITOR_PREFIX)
     if candidate.borrowed and not certain:
-        return _borrowed(candidate)
+        return _judge_borrowed(candidate)
     if isinstance(value, bool) or not isinstance(value, str | int) or (not isinstance(value, str) and form != "any"):
-        return JudgedCandidate(path, _shown(value), why=f"is {_what(value)}, not a visitor id")
+        return JudgedCandidate(path, _shown(value), why=f"is {_type_in_words(value)}, not a visitor id")
     text = str(value).strip()
     why = _refusal(text[len(VISITOR_PREFIX) :] if certain else text, form)
     if why is not None:
@@ -247,15 +247,15 @@ def judge(candidate: Candidate, form: str = "uuid4") -> JudgedCandidate:
     return JudgedCandidate(path, _shown(value), visitor, sure=certain or _BARE not in path)
 
 
-def _borrowed(candidate: Candidate) -> JudgedCandidate:
+def _judge_borrowed(candidate: Candidate) -> JudgedCandidate:
     """A value without the prefix in a borrowed field: a UUID may be a visitor; anything else is the app's own."""
     path, value = candidate.path, candidate.value
     if isinstance(value, str) and UUID4.fullmatch(value.strip()):
         return JudgedCandidate(path, _shown(value), value.strip().lower(), sure=False, borrowed=True)
-    if isinstance(value, str) and _is_session(value.strip()):
+    if isinstance(value, str) and _is_session_id(value.strip()):
         return JudgedCandidate(path, _shown(value), why=_SESSION)
     why = "is a value of your own app; a visitor id stands here with dfv_ in front of it"
-    return JudgedCandidate(path, _shown(value), why=why, lent=True)
+    return JudgedCandidate(path, _shown(value), why=why, app_value=True)
 
 
 def ranked(judged: Iterable[JudgedCandidate]) -> tuple[NamedVisitor, ...]:
@@ -273,7 +273,7 @@ def _refusal(text: str, form: str) -> str | None:
         return "is empty: leave the key out where there is no cookie"
     if text.lower() in _NO_VISITOR:
         return f'is the word "{_shown(text)}": leave the key out where there is no cookie'
-    if _is_session(text):
+    if _is_session_id(text):
         return _SESSION
     if form == "any":
         return None if _PLAIN.fullmatch(text) else "has spaces, control characters or more than 200 characters"
@@ -284,11 +284,11 @@ def _refusal(text: str, form: str) -> str | None:
     return "is not the form of a visitor id (a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed)"
 
 
-def _is_session(text: str) -> bool:
+def _is_session_id(text: str) -> bool:
     return text[:1] in ("s", "S") and people.UUID.fullmatch(text[1:]) is not None
 
 
-def _what(value: Json) -> str:
+def _type_in_words(value: Json) -> str:
     if isinstance(value, bool):
         return "true or false"
     if isinstance(value, dict):
@@ -299,7 +299,7 @@ def _what(value: Json) -> str:
 def _shown(value: Json) -> str:
     """The value, shortened for the trace."""
     text = value if isinstance(value, str) else "" if isinstance(value, dict | list) else str(value)
-    text = without_addresses(text[:_LOOKED_AT])[:41]
+    text = without_addresses(text[:_EXAMINED_MAX])[:41]
     if not text.isprintable():
         text = "".join(character if character.isprintable() else "·" for character in text)
     return text if len(text) <= 40 else text[:40] + "…"

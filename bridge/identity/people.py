@@ -38,15 +38,15 @@ _USER: Final = _words(
     """
 )
 _REFERENCE: Final = frozenset({"referenceid", "clientreferenceid"})  # a user's id, or an organisation's
-_EXTERNAL: Final = frozenset({"externalid", "externalcustomerid", "customerexternalid"})  # likewise
+_EXTERNAL: Final = frozenset({"externalid", "externalcustomerid", "customerexternalid"})  # as above
 _EMAIL: Final = frozenset({"email", "useremail", "customeremail", "buyeremail", "emailaddress"})
 
-_CALLED: Final = ("name", "label", "key")  # the keys under which a list of fields names each field
+_LABELS: Final = ("name", "label", "key")  # the keys that name each field in a list of fields
 _USER_ID: Final = re.compile(r"(?!.*%40)[^\s\x00-\x1f\x7f{}<>\[\]$@\uff20\ufe6b]{1,200}")
-_SIGNS: Final = re.compile(r"[\W_]+")
+_PUNCTUATION: Final = re.compile(r"[\W_]+")
 _DIGITS: Final = "0123456789"
 UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_NOBODY: Final = _words(  # lower case, without `_` and other signs
+_NOBODY: Final = _words(  # lower case, without punctuation
     """
     null undefined none nil nan na false true guest guestuser guestcheckout guestcustomer anonymous anonymoususer
     anonymouscustomer anon unknown unknownuser nouser nobody notloggedin loggedout unauthenticated user users visitor
@@ -62,14 +62,14 @@ _NOBODY: Final = _words(  # lower case, without `_` and other signs
     12345678123412341234123456789012 12345678123412341234123456789abc deadbeefdeadbeefdeadbeefdeadbeef
     """
 )
-_HOLLOW: Final = _words("null undefined nan xxx")  # `user_undefined`: a prefix joined to a missing value
-_TRIAL: Final = _words(  # `test-user-1`, `user_test`
+_MISSING: Final = _words("null undefined nan xxx")  # `user_undefined`: a prefix in front of a missing value
+_TEST_WORDS: Final = _words(  # `test-user-1`, `user_test`
     "test tester testing testuser demo dummy example sample guest anonymous anon unknown none nil temp tmp placeholder"
     " deleted missing not public"
 )
-_FILLING: Final = _words("user account customer member id uid available found given set")
+_FILLERS: Final = _words("user account customer member id uid available found given set")
 # A value with one of these prefixes is the id of something else, whatever its field.
-_THING: Final = re.compile(
+_OBJECT_ID: Final = re.compile(
     r"(?:(?:org|organi[sz]ation|team|workspace|tenant|company|order|ord|cart|checkout|invoice|inv|booking|reservation"
     r"|product|plan|price|session|quote|coupon)[_|:-]"
     r"|(?:ws|wsp|prod|cus|cs|sub|in|pi|acct|ctm|txn|ch|py|pm|re|si|dp|evt|seti|plink|promo|sess)_"
@@ -102,13 +102,13 @@ _ROLES: Final = _words(  # without punctuation
     anonymous deleted deleteduser guest noemail nomail none null undefined unknown
     """
 )
-_ALWAYS: Final = _words(  # and info2, info-de, sales.emea
+_NUMBERED_ROLES: Final = _words(  # also with a number or a second word: info2, info-de, sales.emea
     "accounts admin billing contact customerservice hello help info noreply office sales support team"
 )
-_MADE_UP: Final = _words(  # typed to fill a required address
+_MADE_UP_ROLES: Final = _words(  # entered only because an address was required
     "asd asdf qwerty foo bar foobar abc xyz fake noone nouser nobody example demo temp dummy sample placeholder walkin"
 )
-_TYPED: Final = 3  # characters; filler such as `aaa`, `123`
+_FILLER_LENGTH: Final = 3  # characters, as in `aaa` and `123`
 _NUMBER: Final = re.compile(r"0x[0-9a-f]{1,8}|\d{1,8}e\d{1,2}", re.IGNORECASE)  # in addition to values without a letter
 _PADDED: Final = "0" * 8 + "-0000" * 3 + "-"  # how a UUID made from a number begins
 
@@ -127,19 +127,19 @@ _ANYBODY: Final = Matching(email_key=b"any")
 def keys(source: Source, envelope: Envelope, document: Document, matching: Matching) -> Iterator[Key]:
     """The keys of the people whom one event (or element) names, in the order of the file's paths and the preset's."""
     for spec, value in _values(source, envelope, document, matching):
-        yield from _of(spec, source, value, envelope, matching)
+        yield from _keys_in(spec, source, value, envelope, matching)
 
 
 def owners(source: Source, envelope: Envelope, document: Document) -> Iterator[tuple[str, bool]]:
-    """Whose an event is, by its own account: each string, and whether it certainly identifies one person.
+    """Whose an event is, according to the event itself: each string, and whether it certainly identifies one person.
 
-    Independent of how people are recognised. A role's address is included, too, but identifies nobody.
+    Independent of how people are recognised. The address of a role is included, but identifies nobody.
     """
     for spec, value in _values(source, envelope, document, _ANYBODY):
-        for one in _named(value, _EMAIL if spec.kind == "email" else _USER):
-            yield str(one), any(key.sure for key in _of(spec, source, one, envelope, _ANYBODY))
+        for identifier in _field_values(value, _EMAIL if spec.kind == "email" else _USER):
+            yield str(identifier), any(key.sure for key in _keys_in(spec, source, identifier, envelope, _ANYBODY))
         if spec.kind != "email" and isinstance(value, dict):
-            yield from ((str(one), False) for one in _named(value, _REFERENCE | _EXTERNAL))
+            yield from ((str(identifier), False) for identifier in _field_values(value, _REFERENCE | _EXTERNAL))
 
 
 def _values(
@@ -155,36 +155,36 @@ def _values(
             if spec.kind == "reference" and any(path.text == place.text for place in source.visitor):
                 continue  # the file says that it is the visitor's id
             value = path.read(document) if spec.own else path.whole(document)
-            for one in value if isinstance(value, list) else (value,):
-                yield spec, one
+            for item in value if isinstance(value, list) else (value,):
+                yield spec, item
 
 
-def _of(
+def _keys_in(
     spec: PersonSpec, source: Source, value: Json | Missing, envelope: Envelope, matching: Matching
 ) -> Iterator[Key]:
-    where = f"{source.destination}:{envelope.mode}"
+    scope = f"{source.destination}:{envelope.mode}"
     if spec.kind == "email":
-        for address in _named(value, _EMAIL):
+        for address in _field_values(value, _EMAIL):
             if (hashed := email_hash(address, matching.email_key or b"")) is not None:
-                yield Key(f"email:{where}:{hashed}", "email", hashed)
+                yield Key(f"email:{scope}:{hashed}", "email", hashed)
         return
     account = envelope.account
     own = spec.own and not isinstance(value, dict)
-    for one in _named(value, _USER):
-        if own or not is_thing(one):
-            yield from _user(source, one, where, account, own=own, sure=spec.kind == "user")
+    for identifier in _field_values(value, _USER):
+        if own or not is_object_id(identifier):
+            yield from _user_key(source, identifier, scope, account, own=own, sure=spec.kind == "user")
     if isinstance(value, dict):
-        for one in _named(value, _REFERENCE | _EXTERNAL):
-            if not is_thing(one):
-                yield from _user(source, one, where, account, own=False, sure=False)
+        for identifier in _field_values(value, _REFERENCE | _EXTERNAL):
+            if not is_object_id(identifier):
+                yield from _user_key(source, identifier, scope, account, own=False, sure=False)
 
 
-def is_thing(value: Json | Missing) -> bool:
+def is_object_id(value: Json | Missing) -> bool:
     """Whether a value is by its form the id of something else: `org_1`, `cus_1`."""
-    return isinstance(value, str) and _THING.match(value.strip()) is not None
+    return isinstance(value, str) and _OBJECT_ID.match(value.strip()) is not None
 
 
-def _named(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
+def _field_values(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
     """The value; for an object (metadata), the values of its fields with one of these names.
 
     An object may also be one field of a list: `{"name": "user_id", "value": "user_abc"}`.
@@ -193,33 +193,33 @@ def _named(value: Json | Missing, names: frozenset[str]) -> Iterator[Json]:
         if value is not MISSING:
             yield value
         return
-    for name, one in value.items():
-        if _plain(name.removeprefix("cf_")) in names:  # Chargebee's own fields
-            yield one
-    if "value" in value and any(_plain(str(value.get(word) or "")) in names for word in _CALLED):
+    for name, inner in value.items():
+        if _normalised(name.removeprefix("cf_")) in names:  # Chargebee's own fields
+            yield inner
+    if "value" in value and any(_normalised(str(value.get(word) or "")) in names for word in _LABELS):
         yield value["value"]
 
 
 def is_read(name: str) -> bool:
     """Whether a field of metadata is read as a user's id or an address because of its name."""
-    return _plain(name) in _USER | _REFERENCE | _EMAIL
+    return _normalised(name) in _USER | _REFERENCE | _EMAIL
 
 
-def _plain(text: str) -> str:
-    return _SIGNS.sub("", text.lower())
+def _normalised(text: str) -> str:
+    return _PUNCTUATION.sub("", text.lower())
 
 
-def _user(
-    source: Source, value: Json, where: str, account: str | None = None, *, own: bool, sure: bool
+def _user_key(
+    source: Source, value: Json, scope: str, account: str | None = None, *, own: bool, sure: bool
 ) -> Iterator[Key]:
     identifier = user_id(value)
     if identifier is None:
         return
     if own or not _is_number(identifier):
-        yield Key(f"user:{where}:{identifier}", "user", identifier, sure)
-    elif sure:  # 42 is somebody else at another tool, and in another account of the same tool
-        who = source.provider if source.links_named_by_provider else source.name
-        yield Key(f"user:{where}:{f'{who}:{account}' if account else who}:{identifier}", "user", identifier, sure)
+        yield Key(f"user:{scope}:{identifier}", "user", identifier, sure)
+    elif sure:  # 42 is another person at another tool, and in another account of the same tool
+        sender = source.provider if source.links_named_by_provider else source.name
+        yield Key(f"user:{scope}:{f'{sender}:{account}' if account else sender}:{identifier}", "user", identifier, sure)
 
 
 def _is_number(identifier: str) -> bool:
@@ -232,7 +232,7 @@ def _is_number(identifier: str) -> bool:
 def user(source: Source, value: str) -> Key | None:
     """The live key of a user named by a person or by the site."""
     own = any(spec.own and spec.kind == "user" for spec in source.people)
-    return next(_user(source, value, f"{source.destination}:live", own=own, sure=True), None)
+    return next(_user_key(source, value, f"{source.destination}:live", own=own, sure=True), None)
 
 
 def user_id(value: Json) -> str | None:
@@ -240,10 +240,10 @@ def user_id(value: Json) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
     text = str(value).strip()
-    low, plain = text.lower(), _plain(text)
+    low, plain = text.lower(), _normalised(text)
     if not _USER_ID.fullmatch(text) or not text.isprintable() or low.startswith((*_ANONYMOUS, PREFIX)):
         return None
-    if plain in _NOBODY or not plain.removeprefix("0x").strip("0") or low == "-1" or _is_trial(low):
+    if plain in _NOBODY or not plain.removeprefix("0x").strip("0") or low == "-1" or _is_placeholder(low):
         return None  # a placeholder, or not an id: 0, --
     is_uuid = UUID.fullmatch(text) is not None
     if len(set(plain)) == 1 and (is_uuid or not plain.isdigit()):
@@ -251,11 +251,11 @@ def user_id(value: Json) -> str | None:
     return low if is_uuid else text
 
 
-def _is_trial(low: str) -> bool:
+def _is_placeholder(low: str) -> bool:
     """Whether all words of an id stand for nobody: `user_undefined`, `test-user-1`; `user_1` may be somebody."""
-    words = {word.rstrip(_DIGITS) for word in _SIGNS.split(low)} - {""}
+    words = {word.rstrip(_DIGITS) for word in _PUNCTUATION.split(low)} - {""}
     words = {"xxx" if len(word) > 2 and set(word) == {"x"} else word for word in words}
-    return bool(words & _HOLLOW or (words & _TRIAL and words <= _TRIAL | _FILLING))
+    return bool(words & _MISSING or (words & _TEST_WORDS and words <= _TEST_WORDS | _FILLERS))
 
 
 def is_address(text: str) -> bool:
@@ -284,11 +284,12 @@ def _is_role(local: str) -> bool:
     """
     words = [word.strip(_DIGITS) for word in re.split(r"[._-]+", local)]
     (first, *rest), joined = words, "".join(words)
-    if (joined in _ROLES or joined in _MADE_UP) and (not rest or min(map(len, words)) > 1):
+    if (joined in _ROLES or joined in _MADE_UP_ROLES) and (not rest or min(map(len, words)) > 1):
         return True
-    if (not joined and len(local) <= _TYPED) or (len(joined) >= _TYPED and len(set(joined)) == 1) or _is_trial(local):
+    repeated = len(joined) >= _FILLER_LENGTH and len(set(joined)) == 1
+    if repeated or (not joined and len(local) <= _FILLER_LENGTH) or _is_placeholder(local):
         return True
-    return first in _ALWAYS or (words[-1] in _ALWAYS and max(map(len, words[:-1])) <= 2)
+    return first in _NUMBERED_ROLES or (words[-1] in _NUMBERED_ROLES and max(map(len, words[:-1])) <= 2)
 
 
 def live_twins(found: tuple[Key, ...]) -> tuple[Key, ...]:

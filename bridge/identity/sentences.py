@@ -29,10 +29,10 @@ WAYS: Final = {  # how goals find visitors, the most direct first: the name in c
 }
 
 # The kinds of keys, the most informative for a person first.
-_BEST: Final = ("subscription", "order", "session", "payment_intent", "charge", "invoice")
-_WEAK: Final = ("customer", *PEOPLE)
-_ELSE: Final = "put the cookie datafast_visitor_id where the mapping file's `visitor:` looks for it"
-_SOME: Final = 3
+_STRONG_KINDS: Final = ("subscription", "order", "session", "payment_intent", "charge", "invoice")
+_WEAK_KINDS: Final = ("customer", *PEOPLE)
+_DEFAULT_ADVICE: Final = "put the cookie datafast_visitor_id where the mapping file's `visitor:` looks for it"
+_LISTED_MAX: Final = 3
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
@@ -54,20 +54,20 @@ def provenance(found: FoundVisitor) -> str:
     if found.by == "own":
         return f"in the event itself, at {found.path}"
     if found.kind in PEOPLE:
-        return _of_person(found)
-    through = one_key(found.kind, found.ref) if found.ref else "the same purchase"
+        return _through_person(found)
+    through = key_in_words(found.kind, found.ref) if found.ref else "the same purchase"
     if found.beside:
         through += f", seen with the purchase of {found.beside.rpartition(':')[2]}"
     if found.via and found.via != found.key:
         through += f" (one purchase with {found.via.rpartition(':')[2]})"
     if found.event == HINT:
         return f"found through {through}, {BOUND}"
-    return f"found through {through}, learned from {found.event}, {apart(found.before_ms or 0)}"
+    return f"found through {through}, learned from {found.event}, {before_or_after(found.before_ms or 0)}"
 
 
-def _of_person(found: FoundVisitor) -> str:
+def _through_person(found: FoundVisitor) -> str:
     """`via user user_abc, learned from Clerk user.created, 3 May`."""
-    via = f"via {one_key(found.kind, found.ref or '')}"
+    via = f"via {key_in_words(found.kind, found.ref or '')}"
     if found.beside:
         via += f", seen with {found.beside.rpartition(':')[2]}"
     if found.event == HINT:
@@ -115,29 +115,29 @@ def advice(sender: str, keys: Iterable[tuple[str, str]]) -> str:
     """What the site's owner can do so that the next event carries its visitor."""
     kinds = {kind for kind, _ in keys}
     by_kind: Mapping[str, str] = stated(sender, "advice") or {}
-    return next((text for kind, text in by_kind.items() if kind in kinds or not kind), _ELSE)
+    return next((text for kind, text in by_kind.items() if kind in kinds or not kind), _DEFAULT_ADVICE)
 
 
 def listed(keys: Iterable[tuple[str, str]]) -> str:
     """`subscription sub_1, charge ch_1 or customer cus_1`: at most three, the most informative first."""
     order = sorted(keys, key=lambda pair: (_rank(pair[0]), pair))
-    texts = [one_key(kind, ref) for kind, ref in order[:_SOME]]
-    if len(order) > _SOME:
-        texts[-1] = f"{len(order) - _SOME + 1} more keys"
+    texts = [key_in_words(kind, ref) for kind, ref in order[:_LISTED_MAX]]
+    if len(order) > _LISTED_MAX:
+        texts[-1] = f"{len(order) - _LISTED_MAX + 1} more keys"
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} or {texts[-1]}"
 
 
-def one_key(kind: str | None, ref: str) -> str:
+def key_in_words(kind: str | None, ref: str) -> str:
     """`subscription sub_1`; for an e-mail address only the kind: a hash tells a person nothing."""
-    return "an e-mail address" if kind == "email" else f"{in_words(kind)} {ref}"
+    return "an e-mail address" if kind == "email" else f"{kind_in_words(kind)} {ref}"
 
 
-def in_words(kind: str | None) -> str:
+def kind_in_words(kind: str | None) -> str:
     """`payment intent` for the kind `payment_intent`."""
     return (kind or "key").replace("_", " ")
 
 
-def apart(ms: int) -> str:
+def before_or_after(ms: int) -> str:
     """`12 days before`, `2 min after`, `at the same time`."""
     size, word = abs(ms), "before" if ms > 0 else "after"
     for unit, name in (("d", "day"), ("h", "hour"), ("min", "minute"), ("s", "second")):
@@ -153,6 +153,6 @@ def best_first(kind: str) -> tuple[int, str]:
 
 
 def _rank(kind: str) -> int:
-    if kind in _WEAK:
-        return len(_BEST) + 1 + _WEAK.index(kind)
-    return _BEST.index(kind) if kind in _BEST else len(_BEST)
+    if kind in _WEAK_KINDS:
+        return len(_STRONG_KINDS) + 1 + _WEAK_KINDS.index(kind)
+    return _STRONG_KINDS.index(kind) if kind in _STRONG_KINDS else len(_STRONG_KINDS)

@@ -96,24 +96,24 @@ def ties(event_type: str) -> tuple[str, ...]:
 
 def keys(event_type: str, body: Json) -> Iterator[tuple[str, Json]]:
     """(kind, id) of everything that the event names, the strongest first. An id may be any JSON value."""
-    thing = _field(_field(body, "data"), "object")
-    if isinstance(thing, dict):
-        yield from _of(thing, _name(event_type, thing), _DEPTH)
+    stripe_object = _field(_field(body, "data"), "object")
+    if isinstance(stripe_object, dict):
+        yield from _keys_in(stripe_object, _object_name(event_type, stripe_object), _DEPTH)
 
 
 def candidates(body: Json) -> tuple[Candidate, ...]:
     """Visitors in the metadata of an invoice's lines, where subscription metadata arrives in every version."""
-    thing = _field(_field(body, "data"), "object")
+    stripe_object = _field(_field(body, "data"), "object")
     found = []
-    for position, line in enumerate(_data(_field(thing, "lines"))):
+    for position, line in enumerate(_list_elements(_field(stripe_object, "lines"))):
         value = _field(_field(line, "metadata"), VISITOR_KEY)
         if value is not None:
             found.append(Candidate(f"data.object.lines.data[{position}].metadata.{VISITOR_KEY}", value))
     return tuple(found)
 
 
-def _name(event_type: str, thing: dict[str, Json]) -> str:
-    name = thing.get("object")
+def _object_name(event_type: str, stripe_object: dict[str, Json]) -> str:
+    name = stripe_object.get("object")
     if isinstance(name, str) and name:
         return name
     if event_type in _CUSTOMER_TYPES:
@@ -121,22 +121,22 @@ def _name(event_type: str, thing: dict[str, Json]) -> str:
     return next((name for prefix, name in _BY_TYPE if event_type.startswith(prefix)), "")
 
 
-def _of(thing: dict[str, Json], name: str, depth: int) -> Iterator[tuple[str, Json]]:
+def _keys_in(stripe_object: dict[str, Json], name: str, depth: int) -> Iterator[tuple[str, Json]]:
     if depth == 0:
         return
     for field, kind in _FIELDS.get(name, _LOOSE):
-        value = thing.get(field)
+        value = stripe_object.get(field)
         if value is not None:
             yield from _named(value, kind, depth)
     if name == "invoice":
-        for value in _subscriptions(thing):
+        for value in _subscriptions(stripe_object):
             yield from _named(value, "subscription", depth)
-        for paid in _data(thing.get("payments")):
-            yield from _payment(_field(paid, "payment"), depth)
+        for payment in _list_elements(stripe_object.get("payments")):
+            yield from _payment_keys(_field(payment, "payment"), depth)
     elif name == "invoice_payment":
-        yield from _payment(thing.get("payment"), depth)
+        yield from _payment_keys(stripe_object.get("payment"), depth)
     elif name == "payment_intent":
-        for charge in _data(thing.get("charges")):  # before 2022-11-15
+        for charge in _list_elements(stripe_object.get("charges")):  # before 2022-11-15
             yield from _named(charge, "charge", depth)
 
 
@@ -148,10 +148,10 @@ def _named(value: Json, kind: str, depth: int) -> Iterator[tuple[str, Json]]:
     yield kind, value.get("id")
     name = value.get("object")
     if isinstance(name, str) and name in _FIELDS:
-        yield from _of(value, name, depth - 1)
+        yield from _keys_in(value, name, depth - 1)
 
 
-def _payment(payment: Json, depth: int) -> Iterator[tuple[str, Json]]:
+def _payment_keys(payment: Json, depth: int) -> Iterator[tuple[str, Json]]:
     for kind in ("payment_intent", "charge"):
         yield from _named(_field(payment, kind), kind, depth)
 
@@ -166,10 +166,10 @@ def _subscriptions(invoice: dict[str, Json]) -> tuple[Json, ...]:
     for value in stated:
         if value:
             return (value,)
-    return tuple(value for line in _data(invoice.get("lines")) if (value := _of_line(line)))
+    return tuple(value for line in _list_elements(invoice.get("lines")) if (value := _line_subscription(line)))
 
 
-def _of_line(line: Json) -> Json:
+def _line_subscription(line: Json) -> Json:
     parent = _field(line, "parent")
     for value in (
         _field(_field(parent, "subscription_item_details"), "subscription"),
@@ -178,15 +178,15 @@ def _of_line(line: Json) -> Json:
     ):
         if value:
             return value
-    own = _field(line, "id")  # old versions: the line's id is the subscription's
-    return own if isinstance(own, str) and own.startswith("sub_") else None
+    line_id = _field(line, "id")  # old versions: the line's id is the subscription's
+    return line_id if isinstance(line_id, str) and line_id.startswith("sub_") else None
 
 
 def _field(value: Json, name: str) -> Json:
     return value.get(name) if isinstance(value, dict) else None
 
 
-def _data(listed: Json) -> list[Json]:
+def _list_elements(value: Json) -> list[Json]:
     """The elements of a Stripe list object (or a plain list)."""
-    data = _field(listed, "data") if isinstance(listed, dict) else listed
+    data = _field(value, "data") if isinstance(value, dict) else value
     return data[:_LINES] if isinstance(data, list) else []

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
-VISITORS_A_THREAD: Final = (
-    2  # a customer on a second device; a third visitor without a common customer means several purchases
-)
-KEYS_A_THREAD: Final = 5_000  # a daily subscription has some 1,200 in 400 days
-_SUSPECTS: Final = 24  # how many of a thread's busiest keys are checked for linking too much
+# A customer on a second device is a second visitor; a third one without a common customer means several purchases.
+VISITORS_PER_THREAD: Final = 2
+KEYS_PER_THREAD: Final = 5_000  # a daily subscription has some 1,200 in 400 days
+_SUSPECTS: Final = 24  # how many of a thread's most used keys are checked for linking too much
 
 
 class DisjointSets:
@@ -55,35 +54,36 @@ def overlinking_key(
 ) -> str | None:
     """The key of a thread that links unrelated keys: the one without which the parts have the fewest visitors.
 
-    edges: which keys each event named together; named: the visitors named with each key. Ties go to the busiest key.
-    trusted: keys that certainly belong to one purchase. None: only those brought the visitors together.
+    edges: which keys each event named together; named: the visitors named with each key. Ties go to the key with the
+    most events. trusted: keys that certainly belong to one purchase; None is returned if only they brought the visitors
+    together.
     """
-    busy: dict[str, int] = {}
+    uses: dict[str, int] = {}
     for edge in edges:
         for key in edge:
-            busy[key] = busy.get(key, 0) + 1
-    doubtful = [key for key in busy if key not in trusted]
+            uses[key] = uses.get(key, 0) + 1
+    doubtful = [key for key in uses if key not in trusted]
     if not doubtful:
         return None
-    if trusted and _crowd(edges, named, busy, doubtful)[0] >= _crowd(edges, named, busy, ())[0]:
+    if trusted and _largest_part(edges, named, uses, doubtful)[0] >= _largest_part(edges, named, uses, ())[0]:
         return None
-    suspects = sorted(doubtful, key=lambda key: (-busy[key], key))[:_SUSPECTS]
-    return min(suspects, key=lambda key: (*_crowd(edges, named, busy, (key,)), -busy[key], key))
+    suspects = sorted(doubtful, key=lambda key: (-uses[key], key))[:_SUSPECTS]
+    return min(suspects, key=lambda key: (*_largest_part(edges, named, uses, (key,)), -uses[key], key))
 
 
-def keys_of_one_customer(customers: Iterable[tuple[str, Collection[str], bool | None]]) -> set[str]:
-    """The keys whose events all name one customer: (key, the event's customers, whether it named a visitor).
+def keys_of_one_customer(events: Iterable[tuple[str, Collection[str], bool | None]]) -> set[str]:
+    """The keys whose events all name one customer.
 
-    Events that named neither a customer nor a visitor are ignored.
+    events: (key, the event's customers, whether it named a visitor). Those that named neither are ignored.
     """
     common: dict[str, set[str]] = {}
-    for key, mine, named in customers:
-        if mine or named:
-            common[key] = common[key] & set(mine) if key in common else set(mine)
+    for key, customers, named in events:
+        if customers or named:
+            common[key] = common[key] & set(customers) if key in common else set(customers)
     return {key for key, shared in common.items() if shared}
 
 
-def _crowd(
+def _largest_part(
     edges: Sequence[Sequence[str]], named: Mapping[str, Collection[str]], keys: Iterable[str], without: Collection[str]
 ) -> tuple[int, int]:
     """The most visitors in one part, and the largest part's size, if these keys join nothing."""

@@ -73,7 +73,7 @@ def _bind(bridge: Bridge, name: str, fields: dict[str, str]) -> None:
     """Store the link. Raises UnknownSource, BadBinding, StoreError."""
     settings = bridge.settings
     source, by_user = bridge.source(name), settings.bridge_match_user == "on"
-    key, visitor = identity.bound(
+    key, visitor = identity.binding(
         source, fields["kind"], fields["key"], fields["visitor"], settings.bridge_visitor_id, users=by_user
     )
     bridge.store.run(lambda conn: parking.bind(conn, key, visitor, settings))

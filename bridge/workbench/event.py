@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.datafast import goal as goals_
 from bridge.datafast import payment
 from bridge.identity.choice import FoundVisitor
-from bridge.identity.sentences import best_first, one_key
+from bridge.identity.sentences import best_first, key_in_words
 from bridge.masking import HIDDEN, hidden, names_person, without_addresses
 from bridge.store.operator import queries, threads
 from bridge.text import count, shown, span
@@ -183,7 +183,7 @@ def tell(
         goals=tuple(goal_story(goal, detail, moment, personal=personal) for goal in goals),
         other_goals=tuple((goal.id, describe.goal_outcome(goal, moment)) for goal in line.goals[GOALS_MAX:]),
         visitors=tuple((visitor, tuple(told[:_TOLD])) for visitor, told in why.taught(thread).items()),
-        shared=tuple((visitor, one_key(key.kind, key.ref)) for visitor, key in threads.shared(conn, thread)[:_SHARED]),
+        shared=tuple(_shared(conn, thread)),
         repeated=f"Delivered {count(line.duplicates, 'more time')}, which changed nothing." if line.duplicates else "",
         same=tuple(_same(conn, detail, around)),
         neighbours=tuple(_neighbours(conn, around, moment)),
@@ -193,6 +193,12 @@ def tell(
     )
     found: EventStory = showable(story, secrets, personal=personal)
     return found
+
+
+def _shared(conn: Connection, thread: threads.Thread) -> Iterator[tuple[str, str]]:
+    """The visitors to whom the keys of others also lead, each with one such key in words."""
+    for visitor, key in threads.shared(conn, thread)[:_SHARED]:
+        yield visitor, key_in_words(key.kind, key.ref)
 
 
 def _person(goals: Sequence[GoalDetail], named: Sequence[KeyLine]) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.identity.people import is_read, is_thing, user_id
+from bridge.identity.people import is_object_id, is_read, user_id
 from bridge.store.clock import read_ms
 from bridge.store.operator import history, tallies
 from bridge.workbench import stored
@@ -181,7 +181,7 @@ def _own_fields(document: Document, known: Collection[str]) -> Iterator[tuple[st
             if path.rpartition(".")[2] in _BAGS and isinstance(bag, dict):
                 for name, one in bag.items():
                     value = user_id(one)
-                    if value and not is_thing(value) and f"{path}.{name}" not in known and _may_be(name):
+                    if value and not is_object_id(value) and f"{path}.{name}" not in known and _may_be(name):
                         yield f"{path}.{name}", value
 
 

@@ -149,7 +149,7 @@ def of_recipe(name: str) -> str:
 
 def _links(source: Source) -> tuple[str, ...]:
     """Event types needed only for their links. A link that any event may carry needs no type of its own."""
-    return identity.tying(source, event_names(source.provider)) or _in_order(
+    return identity.linking_types(source, event_names(source.provider)) or _in_order(
         event for link in source.links for event in link.events if event != "*"
     )
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from bridge.identity.people import email_hash
-from bridge.identity.sentences import BOUND, HINT, apart, best_first, one_key
+from bridge.identity.sentences import BOUND, HINT, before_or_after, best_first, key_in_words
 from bridge.masking import without_addresses
 from bridge.model import PEOPLE
 from bridge.store import facts
@@ -160,7 +160,7 @@ def timeline(details: Sequence[EventDetail], goals: Sequence[GoalLine]) -> Itera
     for detail in sorted(details, key=lambda one: (one.event.happened_at_ms, one.line.id)):
         line, at_ms = detail.line, detail.event.happened_at_ms
         gap = (
-            f"  ({apart(at_ms - last_ms).replace(' before', ' later')})"
+            f"  ({before_or_after(at_ms - last_ms).replace(' before', ' later')})"
             if last_ms and at_ms - last_ms >= _GAP_MS
             else ""
         )
@@ -259,7 +259,7 @@ def _called(name: str, keys: Sequence[KeyLine], by_event: bool) -> str:
     if by_event:
         return f"the person of {name}"
     best = min(keys, key=lambda key: key.kind != "user")
-    return without_addresses(one_key(best.kind, best.ref))
+    return without_addresses(key_in_words(best.kind, best.ref))
 
 
 def person_page(conn: Connection, text: str, settings: Settings, before: int | None = None) -> PersonPage | None:

@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from bridge.identity.choice import Evidence, KnownLinks, Mention
-from bridge.identity.sentences import one_key
-from bridge.identity.threads import KEYS_A_THREAD, VISITORS_A_THREAD, DisjointSets, components, overlinking_key
+from bridge.identity.sentences import key_in_words
+from bridge.identity.threads import KEYS_PER_THREAD, VISITORS_PER_THREAD, DisjointSets, components, overlinking_key
 from bridge.store.links import statements
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class _Round:
         known = len(visitors)
         if observation.named is not None:
             visitors.add(observation.named.visitor)
-        if not threads or len(visitors) <= VISITORS_A_THREAD:
+        if not threads or len(visitors) <= VISITORS_PER_THREAD:
             return False
         own = {key.text for key in observation.keys if key.text in self._links.threads}
         grows = len(visitors) > known or len(threads) > 1
@@ -252,7 +252,7 @@ class _Round:
     def _as_evidence(self, item: Evidence, customer: str) -> Evidence:
         """A thread's visitors, as evidence for a customer or a person seen with it."""
         if customer in self._links.people:
-            return item.told(customer, item.key.partition(":")[0])
+            return item.for_person(customer, item.key.partition(":")[0])
         return replace(item, key=customer)
 
     def _meet_customers(self, observation: Observation) -> None:
@@ -325,7 +325,7 @@ _THIRD: Final = (
     " not the key of one purchase (is it a product's id?); it links nothing any more"
 )
 _CROWD: Final = (
-    f"{{ref}} holds more than {KEYS_A_THREAD} keys together, so it is not the key of one purchase (is it a"
+    f"{{ref}} holds more than {KEYS_PER_THREAD} keys together, so it is not the key of one purchase (is it a"
     " product's id?); it links nothing any more"
 )
 _SHARED_BY: Final = "{who} was seen with more than three customers of {provider}, so nobody can say whose it is"
@@ -364,7 +364,7 @@ def _stop_crowds(conn: Connection, links: KnownLinks, now: int) -> None:
     """An endless thread slows down every lookup, so check its size from time to time, even without visitors."""
     for key in sorted(links.busy & set(links.threads)):
         thread = links.threads[key]
-        if statements.sizes(conn, [thread]).get(thread, 0) > KEYS_A_THREAD:
+        if statements.sizes(conn, [thread]).get(thread, 0) > KEYS_PER_THREAD:
             _stop(conn, links, (key,), (), now, _CROWD)
 
 
@@ -389,7 +389,7 @@ def _stop_shared(conn: Connection, links: KnownLinks, observations: Iterable[Obs
     seen += [(person, "") for person, _ in statements.guests_with(conn, sorted(as_guest & often.keys()))]
     for (person, provider), number in sorted(Counter(seen).items()):
         if number > CUSTOMERS_A_PERSON and person not in links.stopped:
-            who = one_key(often[person].kind, often[person].id)
+            who = key_in_words(often[person].kind, often[person].id)
             links.stopped[person] = (
                 _SHARED_BY.format(who=who, provider=provider) if provider else _SHARED_BY_GUESTS.format(who=who)
             )
@@ -431,5 +431,5 @@ def _evidence(observation: Observation) -> list[Evidence]:
         if not key.is_person:
             found.append(item)
         elif key.id != item.visitor:  # else it is a user's own id, in a field that may hold a visitor's
-            found.append(item.told(key.text, observation.sender))
+            found.append(item.for_person(key.text, observation.sender))
     return found

@@ -15,7 +15,7 @@ from flask import Blueprint, redirect, request, url_for
 
 from bridge import identity
 from bridge.errors import BridgeError
-from bridge.identity.sentences import best_first, in_words
+from bridge.identity.sentences import best_first, kind_in_words
 from bridge.masking import without_addresses
 from bridge.model import Key
 from bridge.store.operator import activity, forgetting, queries, threads
@@ -79,7 +79,7 @@ def address(name: str, **more: Any) -> str:
 
 def kind_of(key: KeyLine) -> str:
     """The kind of a key, in words."""
-    return "e-mail" if key.kind == "email" else in_words(key.kind)
+    return "e-mail" if key.kind == "email" else kind_in_words(key.kind)
 
 
 NAMING: Final[dict[str, Any]] = {

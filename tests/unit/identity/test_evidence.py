@@ -175,7 +175,7 @@ def test_the_day_of_a_person_has_its_year_if_the_goal_is_of_another(before_ms, d
     [(0, "at the same time"), (999, "at the same time"), (60_000, "1 minute before"), (-7_200_000, "2 hours after")],
 )
 def test_time_is_told_in_its_largest_unit(ms, text):
-    assert sentences.apart(ms) == text
+    assert sentences.before_or_after(ms) == text
 
 
 def test_what_found_nobody_says_what_to_do():
@@ -242,4 +242,4 @@ def test_the_keys_of_one_customer_are_those_whose_events_all_name_it():
 
 
 def test_a_key_without_a_kind_is_called_a_key():
-    assert [sentences.in_words(kind) for kind in ("order_item", None, "")] == ["order item", "key", "key"]
+    assert [sentences.kind_in_words(kind) for kind in ("order_item", None, "")] == ["order item", "key", "key"]

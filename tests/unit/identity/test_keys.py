@@ -9,7 +9,7 @@ from identity_kit import ALICE, rule_set, stripe_event
 
 from bridge import identity
 from bridge.identity import people
-from bridge.identity.keys import BadBinding, bound, tying
+from bridge.identity.keys import BadBinding, binding, linking_types
 from bridge.model import Document, Envelope, LinkSpec, Source, VerifySpec
 from bridge.rules import compile_path
 
@@ -324,15 +324,15 @@ def test_only_a_sender_whose_links_are_its_providers_names_an_account():
 def test_the_types_worth_having_for_their_links_are_those_that_tie_two_kinds():
     both = (LinkSpec("order", (compile_path("order"),), ("sale.*",)), LinkSpec("customer", (compile_path("customer"),)))
     mine = Source("mine", "custom", VerifySpec("token"), links=both)
-    assert tying(mine, ["sale.created", "sale.paid", "sale.failed", "refund"]) == ("sale.paid",)
-    assert tying(mine, ["sale.failed", "sale.aborted"]) == ("sale.aborted",)
+    assert linking_types(mine, ["sale.created", "sale.paid", "sale.failed", "refund"]) == ("sale.paid",)
+    assert linking_types(mine, ["sale.failed", "sale.aborted"]) == ("sale.aborted",)
     alone = Source("mine", "custom", VerifySpec("token"), links=both[:1])
-    assert tying(alone, ["sale.created", "sale.paid"]) == ()
-    assert tying(STRIPE, ["checkout.session.completed", "product.updated"]) == ("checkout.session.completed",)
+    assert linking_types(alone, ["sale.created", "sale.paid"]) == ()
+    assert linking_types(STRIPE, ["checkout.session.completed", "product.updated"]) == ("checkout.session.completed",)
 
 
 def test_a_person_binds_a_key_to_a_visitor_or_is_told_why_not():
-    key, visitor = bound(LEMONS, "order", " 7 ", ALICE.upper(), "uuid4")
+    key, visitor = binding(LEMONS, "order", " 7 ", ALICE.upper(), "uuid4")
     assert (key.text, visitor) == ("lemonsqueezy:live:order:7", ALICE)
     for kind, value, who, words in (
         ("Order", "7", ALICE, "lower-case letters"),
@@ -340,7 +340,7 @@ def test_a_person_binds_a_key_to_a_visitor_or_is_told_why_not():
         ("order", "", ALICE, "the provider's own"),
     ):
         with pytest.raises(BadBinding, match=words):
-            bound(LEMONS, kind, value, who, "uuid4")
+            binding(LEMONS, kind, value, who, "uuid4")
 
 
 def test_an_empty_borrowed_field_is_no_candidate_and_an_empty_own_one_is_refused_by_name():

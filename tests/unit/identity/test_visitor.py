@@ -113,22 +113,22 @@ def test_a_session_id_in_a_borrowed_field_is_an_error_of_the_hand_over(value):
     judged = judge(Candidate("data.object.client_reference_id", value, borrowed=True))
     assert judged.visitor is None
     assert "session id" in judged.why
-    assert not judged.lent  # nobody's own user id looks like that
+    assert not judged.app_value  # nobody's own user id looks like that
 
 
 def test_a_bare_uuid_in_a_borrowed_field_is_not_certain_and_one_with_the_prefix_is():
     bare, marked, own = (
         judge(Candidate("order_id", value, borrowed=True)) for value in (f" {ID.upper()} ", f"dfv_{ID}", "order 1")
     )
-    assert (bare.visitor, bare.sure, bare.borrowed, bare.lent) == (ID, False, True, False)
+    assert (bare.visitor, bare.sure, bare.borrowed, bare.app_value) == (ID, False, True, False)
     assert (marked.visitor, marked.sure, marked.borrowed) == (ID, True, False)
-    assert (own.visitor, own.lent) == (None, True)
+    assert (own.visitor, own.app_value) == (None, True)
 
 
 @pytest.mark.parametrize("value", [f"s{ID}", f"S{ID}"])
 def test_the_cookie_of_a_session_in_a_borrowed_field_is_told_as_what_it_is(value):
     judged = judge(Candidate("order_id", value, borrowed=True))
-    assert (judged.visitor, judged.lent) == (None, False)
+    assert (judged.visitor, judged.app_value) == (None, False)
     assert judged.why == verdict(value).why
 
 
