@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - a traceback helps nobody, and it may quote what it must not
         unwritten = unwritten_reason(error)
-        screen.refuse_plainly(f"The answer cannot be written: {unwritten}." if unwritten else _our_own(error))
+        screen.refuse_plainly(f"The answer cannot be written: {unwritten}." if unwritten else _internal_error(error))
         return NO
     finally:
         hang_up()
@@ -69,7 +69,7 @@ def _run(words: list[str], screen: Screen) -> int:
     return result if isinstance(result, int) else FINE
 
 
-def _our_own(error: Exception) -> str:
+def _internal_error(error: Exception) -> str:
     from bridge import logs
 
     return f"This is an error of the bridge itself ({logs.where(error)}). Please report it with what you typed."

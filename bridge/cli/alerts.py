@@ -11,7 +11,7 @@ from bridge import alarms, loading
 from bridge.alerts import messages, targets
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import Section
-from bridge.cli.screen import of_context
+from bridge.cli.screen import current_screen
 from bridge.errors import BridgeError, ProblemsError
 from bridge.lookup.step import fingerprint
 from bridge.store.operator import alerting, status
@@ -49,7 +49,7 @@ def alerts() -> None:
 @parameters.LIMIT
 def list_(limit: int) -> None:
     """Show the current problems, and the newest messages with the outcome of each."""
-    screen = of_context()
+    screen = current_screen()
     settings = resources.settings()
     with resources.store() as store, store.read() as conn:
         found = {messages.key_of(alarm): alarm for alarm in _alarms(conn)}
@@ -67,7 +67,9 @@ def list_(limit: int) -> None:
         screen.say(f"{targets.summary(settings.bridge_alerts)}.")
     screen.heading("Problems now")
     for key, alarm in found.items():
-        screen.facts([(_told(known.get(key)), f"{alarm.sentence} {alarm.detail.removeprefix(alarm.sentence).strip()}")])
+        screen.facts(
+            [(_reported(known.get(key)), f"{alarm.sentence} {alarm.detail.removeprefix(alarm.sentence).strip()}")]
+        )
     if not found:
         screen.say("none", indent=2)
     screen.heading("Messages")
@@ -75,7 +77,7 @@ def list_(limit: int) -> None:
 
 
 def _alarms(conn: Connection) -> tuple[Alarm, ...]:
-    """What `/status` says, as far as a command can know it."""
+    """The alarms of `/status`, as far as a command can know them."""
     settings = resources.settings_or_defaults()
     try:
         rule_set = resources.load_rules()
@@ -99,10 +101,10 @@ def _problem(key: str, alarm: Alarm, known: Mapping[str, Problem]) -> dict[str, 
     }
 
 
-def _told(problem: Problem | None) -> str:
+def _reported(problem: Problem | None) -> str:
     if problem is None or not problem.told:
         return "not reported yet"
-    return f"told {when_short(problem.told_at_ms)}"
+    return f"reported {when_short(problem.told_at_ms)}"
 
 
 def _row(row: Row[*tuple[Any, ...]]) -> tuple[str, ...]:
@@ -117,7 +119,7 @@ def test() -> int:
 
     The exit code is 1 if one did not. The command needs no database and stores nothing.
     """
-    screen = of_context()
+    screen = current_screen()
     urls = resources.settings().bridge_alerts
     if not urls:
         raise BridgeError(
@@ -126,10 +128,10 @@ def test() -> int:
     found = targets.targets(urls)
     answers = []
     for number, target in enumerate(found, 1):
-        done = targets.send(target, messages.trial(number, len(found)))
-        answers.append({"target": target.place, "ok": done.ok, "reason": done.reason or None})
-        screen.mark("ok" if done.ok else "fail", f"{target.place}: {done.reason or 'it accepted the message'}")
+        delivery = targets.send(target, messages.trial(number, len(found)))
+        answers.append({"target": target.place, "ok": delivery.ok, "reason": delivery.reason or None})
+        screen.mark("ok" if delivery.ok else "fail", f"{target.place}: {delivery.reason or 'it accepted the message'}")
     failed = sum(not answer["ok"] for answer in answers)
-    said = f"{count(failed, 'target')} did not accept" if failed else "Every target accepted"
-    screen.answer({"ok": not failed, "targets": answers}, "", f"{said} the message.")
+    outcome = f"{count(failed, 'target')} did not accept" if failed else "Every target accepted"
+    screen.answer({"ok": not failed, "targets": answers}, "", f"{outcome} the message.")
     return 1 if failed else 0

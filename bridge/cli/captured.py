@@ -33,7 +33,7 @@ def read_file(name: str) -> bytes:
                 content = _read(stream)
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or 'cannot be read'}") from None
-    body = _halves(content[found.end() :])[1] if (found := _REQUEST.match(content)) else content
+    body = _head_and_body(content[found.end() :])[1] if (found := _REQUEST.match(content)) else content
     if len(body) > LIMIT or len(content) > LIMIT + HEAD_LIMIT:
         raise UsageError(f"{name}: it is longer than 1 MiB, which no webhook may be (it would be answered 413)")
     return content
@@ -50,33 +50,35 @@ def is_request(content: bytes) -> bool:
 
 
 def exported(content: bytes) -> Request | None:
-    """The request in a capturing tool's JSON (headers, and the body as a string); None if it is not one."""
+    """The request in a capturing tool's JSON (headers, and the body as a string); None if this is not such a file."""
     try:
-        said = json.loads(content)
-        body = _exported_body(said)
-        headers = said["headers"]
-        pairs = headers.items() if isinstance(headers, dict) else ((one["name"], one["value"]) for one in headers)
-        named = {str(name).lower(): _one(value) for name, value in pairs}
+        export = json.loads(content)
+        body = _exported_body(export)
+        headers = export["headers"]
+        pairs = (
+            headers.items() if isinstance(headers, dict) else ((header["name"], header["value"]) for header in headers)
+        )
+        named = {str(name).lower(): _first_value(value) for name, value in pairs}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if body is None:
         return None
-    url = str(said.get("url") or f"https://{named.get('host', 'localhost')}/")
+    url = str(export.get("url") or f"https://{named.get('host', 'localhost')}/")
     try:
         split = urlsplit(url)
     except ValueError:
         return None
-    return Request(str(said.get("method") or "POST"), url, split.path, split.query, named, body)
+    return Request(str(export.get("method") or "POST"), url, split.path, split.query, named, body)
 
 
-def _exported_body(said: Any) -> bytes | None:
-    if "body_base64" in said:
-        return base64.b64decode(said["body_base64"], validate=True)
-    body = next((said[name] for name in _BODY_NAMES if name in said), None)
+def _exported_body(export: Any) -> bytes | None:
+    if "body_base64" in export:
+        return base64.b64decode(export["body_base64"], validate=True)
+    body = next((export[name] for name in _BODY_NAMES if name in export), None)
     return body.encode() if isinstance(body, str) else None
 
 
-def _one(value: Any) -> str:
+def _first_value(value: Any) -> str:
     return str(value[0]) if isinstance(value, list) and value else str(value)
 
 
@@ -94,15 +96,15 @@ def request(content: bytes, source: str) -> Request:
     if match is None:
         path = f"/webhooks/{source}"
         return Request("POST", f"http://localhost{path}", path, "", {}, content)
-    head, body = _halves(content[match.end() :])
+    head, body = _head_and_body(content[match.end() :])
     headers = dict(_header(line) for line in head.splitlines() if line.strip())
     target = match[2].decode("latin-1")
     path, _, query = target.partition("?")
     host = headers.get("host", "localhost")
-    return Request(match[1].decode(), f"https://{host}{target}", path, query, headers, _stated(body, headers))
+    return Request(match[1].decode(), f"https://{host}{target}", path, query, headers, _cut_to_length(body, headers))
 
 
-def _halves(rest: bytes) -> tuple[str, bytes]:
+def _head_and_body(rest: bytes) -> tuple[str, bytes]:
     """Split what follows the request line into headers and body."""
     for gap in (b"\r\n\r\n", b"\n\n"):
         head, found, body = rest.partition(gap)
@@ -118,7 +120,7 @@ def _header(line: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-def _stated(body: bytes, headers: dict[str, str]) -> bytes:
-    """The body without a line end that an editor added."""
-    stated = headers.get("content-length", "")
-    return body[: int(stated)] if stated.isdecimal() and body[int(stated) :].strip() == b"" else body
+def _cut_to_length(body: bytes, headers: dict[str, str]) -> bytes:
+    """Cut the body to its Content-Length if only white space follows, such as a line end that an editor added."""
+    length = headers.get("content-length", "")
+    return body[: int(length)] if length.isdecimal() and body[int(length) :].strip() == b"" else body

@@ -2,8 +2,8 @@
 
 It reports every problem of all three at once, one per line and never wrapped, so that an editor can jump to it. It
 makes no request. If a database can be read, it also reports the paths that no stored event has; otherwise it does not
-mention them. A missing secret is a warning: it may be set any minute, and the other sources work.
-A value that is evidently not a secret is a problem, although the bridge starts with it.
+mention them. A missing secret is a warning: it may be set any minute, and the other sources work. A
+value that is evidently not a secret is a problem, although the bridge starts with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bridge import rules, settings
 from bridge.alerts import targets
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError, ProblemsError, SettingsError
 from bridge.text import count
 from bridge.workbench import checking
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
     from bridge.workbench.checking import FileReport
 
-_ALIKE: Final = 0.85  # DATAFAST_KEY probably means DATAFAST_API_KEY
+_LIKENESS: Final = 0.85  # DATAFAST_KEY probably means DATAFAST_API_KEY
 _PATIENCE_S: Final = 2.0  # for a database that may not answer: its contents only add warnings
 
 
@@ -67,7 +67,7 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
     always only a warning. If the database can be read, the command also warns about paths that none of its newest
     events has.
     """
-    screen = of_context()
+    screen = current_screen()
     report = CheckReport()
     given = resources.environ()
     if file is None and mappings is None:
@@ -92,8 +92,8 @@ def _check_settings(report: CheckReport, given: dict[str, str]) -> None:
         report.problems += loaded.problems
         report.warnings += loaded.warnings
         names = [setting.name for setting in settings.TABLE]
-        ours = [name for name in names if name.startswith(("BRIDGE_", "DATAFAST_"))]
-        report.suspicions += checking.misspelt(set(given) - set(names), given, ours, _ALIKE)
+        own_names = [name for name in names if name.startswith(("BRIDGE_", "DATAFAST_"))]
+        report.suspicions += checking.misspelt(set(given) - set(names), given, own_names, _LIKENESS)
         if loaded.bridge_alerts:  # apprise is loaded only if there are targets
             report.alerts = targets.summary(loaded.bridge_alerts)
             report.problems += targets.unreadable(loaded.bridge_alerts)
@@ -132,7 +132,7 @@ def _unseen(rule_set: RuleSet) -> list[str]:
         from bridge.workbench import unseen
 
         with suppress(BridgeError):
-            return [one.line for one in unseen.unseen(store, rule_set, resources.settings_or_defaults())]
+            return [path.line for path in unseen.unseen(store, rule_set, resources.settings_or_defaults())]
     return []
 
 

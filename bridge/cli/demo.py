@@ -28,7 +28,7 @@ import requests
 import bridge
 from bridge import rules, store
 from bridge.cli.catalogue import command
-from bridge.cli.screen import BAD, GOOD, Screen, of_context
+from bridge.cli.screen import BAD, GOOD, Screen, current_screen
 from bridge.errors import BridgeError
 from bridge.identity.choice import FoundVisitor
 from bridge.sandbox import scenarios, simulator
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from bridge.store.operator.queries import EventLine, GoalLine
 
 ARRIVE_S: Final = 20.0
-_LOOK_S: Final = 0.1
+_POLL_S: Final = 0.1
 _KNOWS_ANYBODY: Final = ("--visitor", "any", "--option", "rate_per_minute=0")
 _SOURCES: Final = ("stripe", "lemonsqueezy", "generic", "tally", "calcom", "clerk")
 GIVE_UP_S: Final = 3.0  # when nothing changes any more
 READY_S: Final = 20.0
 _END_S: Final = 20.0
-_OURS: Final = ("BRIDGE_", "DATAFAST_", "STRIPE_", "LEMONSQUEEZY_")
-_OTHERS: Final = frozenset({"DATABASE_URL", "PORT", "WEB_CONCURRENCY"})
+_SETTING_PREFIXES: Final = ("BRIDGE_", "DATAFAST_", "STRIPE_", "LEMONSQUEEZY_")
+_OTHER_SETTINGS: Final = frozenset({"DATABASE_URL", "PORT", "WEB_CONCURRENCY"})
 FORGED: Final = "forged"
 REPEATED: Final = "repeated"
 HERO: Final = "charge.refunded"  # of a sale on another device: neither the sale nor the refund names a visitor
@@ -83,7 +83,7 @@ def demo(*, once: bool, port: int | None, sandbox_port: int | None) -> int:
     Cal.com, Clerk, Stripe, Lemon Squeezy and a custom application, and shows what happened to each. Nothing leaves
     this machine, no setting or database of yours is read or written, and nothing is left behind.
     """
-    screen = of_context()
+    screen = current_screen()
     with _stopped_by_signals(), ExitStack() as stack:
         try:
             return _run(stack, screen, once=once, port=port, sandbox_port=sandbox_port)
@@ -117,7 +117,7 @@ def _run(stack: ExitStack, screen: Screen, *, once: bool, port: int | None, sand
     acts = play(secrets.randbits(32), int(time.time()))
     sent = [_post(act, stage) for act in acts]
     missing = _await(parts, acts, stage)
-    rows = _rows(acts, sent, _read(stage.database), _recorded(stage))
+    rows = _rows(acts, sent, _read_events(stage.database), _recorded(stage))
     absent = [sentence(step, goal) for step, goal in missing]
     found = {"ok": not missing, "events": [row.to_json() for row in rows], "missing": absent}
     screen.write_json(found | {"bridge": stage.url, "sandbox": stage.sandbox_url})
@@ -202,18 +202,18 @@ def _post(act: Act, stage: Stage) -> Sent:
 
 def _await(parts: Sequence[DemoProcess], acts: Sequence[Act], stage: Stage) -> list[tuple[Any, Any]]:
     """Wait until every expected goal has arrived; return what is missing when the time is up."""
-    until = time.monotonic() + ARRIVE_S
+    give_up_at = time.monotonic() + ARRIVE_S
     wanted = expected(acts)
-    moved = time.monotonic()
+    changed_at = time.monotonic()
     while True:
         missing = not_arrived(wanted, _recorded(stage))
-        settled, now = _settled(_read(stage.database)), time.monotonic()
-        moved = moved if settled else now
-        if (settled and not missing) or now > until or now - moved > GIVE_UP_S:
+        settled, now = _settled(_read_events(stage.database)), time.monotonic()
+        changed_at = changed_at if settled else now
+        if (settled and not missing) or now > give_up_at or now - changed_at > GIVE_UP_S:
             return missing
         for part in parts:
             part.check()
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _recorded(stage: Stage) -> list[dict[str, Any]]:
@@ -225,20 +225,20 @@ def _recorded(stage: Stage) -> list[dict[str, Any]]:
 
 def _stay(screen: Screen, stage: Stage, parts: Sequence[DemoProcess]) -> None:
     """Wait until somebody stops the demo."""
-    me = f"{_short(sys.executable)} -m bridge"
+    program = f"{_short(sys.executable)} -m bridge"
     name = simulator.secret_name("stripe")
     screen.section("Look around:")
     screen.line(f"  {stage.sandbox_url}/  the goals as the stand-in for DataFast received them")
     screen.line(f"  {stage.url}/console/  every event, goal and person; the token to sign in is {stage.admin}")
     screen.heading("Play more events, and look at the result:")
-    screen.line(f"  {name}={stage.secrets['stripe']} {me} simulate stripe-subscription --to {stage.url}")
-    screen.line(f"  DATABASE_URL={stage.database} {me} events")
+    screen.line(f"  {name}={stage.secrets['stripe']} {program} simulate stripe-subscription --to {stage.url}")
+    screen.line(f"  DATABASE_URL={stage.database} {program} events")
     screen.say("Ctrl-C stops everything and leaves nothing behind.")
     screen.out.flush()
     while True:
         for part in parts:
             part.check()
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _short(program: str) -> str:
@@ -286,7 +286,7 @@ def not_arrived(
     left = list(recorded)
     absent = []
     for step, goal in wanted:
-        found = next((record for record in left if _is(record, goal)), None)
+        found = next((record for record in left if _matches(record, goal)), None)
         if found is None:
             absent.append((step, goal))
         else:
@@ -294,7 +294,7 @@ def not_arrived(
     return absent
 
 
-def _is(record: Mapping[str, Any], goal: Expected) -> bool:
+def _matches(record: Mapping[str, Any], goal: Expected) -> bool:
     metadata = record["metadata"]
     return (
         record["name"] == goal.name
@@ -311,7 +311,7 @@ def sentence(step: Step, goal: Expected) -> str:
 # ----------------------------------------------------------------------------------------------------- what came of it
 
 
-def _read(url: str) -> list[EventLine]:
+def _read_events(url: str) -> list[EventLine]:
     """Every event with its goals, in the order of arrival."""
     with closing(store.open(url, pool_size=1)) as opened, opened.read() as conn:
         return queries.list_events(conn, queries.EventFilter(limit=_MANY))[::-1]
@@ -388,10 +388,10 @@ def _rows(
     """
     stored, by_id = iter(seen), {record["event_id"]: record for record in recorded}
     result = []
-    for act, one in zip(acts, sent, strict=True):
-        event = next(stored, None) if one.answer == "accepted" else None
+    for act, outcome in zip(acts, sent, strict=True):
+        event = next(stored, None) if outcome.answer == "accepted" else None
         ids = [goal.datafast_event_id or "" for goal in event.goals] if event else []
-        result.append(Row(act, one, event, tuple(by_id[id_] for id_ in ids if id_ in by_id)))
+        result.append(Row(act, outcome, event, tuple(by_id[id_] for id_ in ids if id_ in by_id)))
     return result
 
 
@@ -452,9 +452,9 @@ def _clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {
         name: value
         for name, value in environ.items()
-        if not name.startswith(_OURS)
+        if not name.startswith(_SETTING_PREFIXES)
         and not name.endswith(("_WEBHOOK_SECRET", "_WEBHOOK_SECRET_OLD"))
-        and name not in _OTHERS
+        and name not in _OTHER_SETTINGS
         and not is_of_a_host(name)
     }
     paths = [str(Path(bridge.__file__).parents[1]), kept.get("PYTHONPATH", "")]
@@ -518,21 +518,21 @@ class DemoProcess:
             with suppress(requests.RequestException):
                 if _get(url).status_code == requests.codes.ok:
                     return
-            time.sleep(_LOOK_S)
-        raise BridgeError(f"{self.name} did not answer within {READY_S:.0f} s at {url}: {self._last_words()}")
+            time.sleep(_POLL_S)
+        raise BridgeError(f"{self.name} did not answer within {READY_S:.0f} s at {url}: {self._last_log_line()}")
 
     def check(self) -> None:
         """Raise BridgeError if the process has ended."""
         if self._process is not None and self._process.poll() is not None:
             code = self._process.returncode
-            raise BridgeError(f"{self.name} ended by itself (exit code {code}): {self._last_words()}")
+            raise BridgeError(f"{self.name} ended by itself (exit code {code}): {self._last_log_line()}")
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         lines = [line.strip() for line in self._log.read_text("utf-8", "replace").splitlines() if line.strip()]
-        return _plain(lines[-1]) if lines else "it printed nothing"
+        return _message_of(lines[-1]) if lines else "it printed nothing"
 
 
-def _plain(line: str) -> str:
+def _message_of(line: str) -> str:
     """The message of a structured log line; any other line unchanged."""
     with suppress(ValueError):
         entry = json.loads(line)

@@ -19,7 +19,7 @@ import yaml
 from bridge import loading, sources
 from bridge.cli import captured, parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import MappingError, SignatureError, UsageError
 from bridge.presets import event_names, presets
 from bridge.sources import detection
@@ -83,7 +83,7 @@ def detect(file: str, secrets: Sequence[str], name: str | None, url: str | None,
     (`headers` and `body` or `body_base64`); `-` reads standard input. Its age does not matter. The exit code is 1 if no
     scheme fits this secret.
     """
-    screen = of_context()
+    screen = current_screen()
     content = captured.read_file(file)
     request = _request(file, content, url)
     source = None if name is None else resources.source(resources.load_rules(mappings), name)
@@ -122,7 +122,7 @@ def _find(sent: Request, secret: str, own: Source | None) -> Detected:
     if own is not None and detection.fits(own, sent):
         return Detected(own, own.verify, [own.provider], fitting=True)
     fitting = _providers(sent, secret)
-    found = Detected(next(iter(fitting), None), detection.detect(sent, secret), [one.provider for one in fitting])
+    found = Detected(next(iter(fitting), None), detection.detect(sent, secret), [source.provider for source in fitting])
     if found.spec is not None:
         found.verified = found.verified or detection.plain_source(sent, found.spec, secret)
     if own is not None and (change := detection.one_change(own, sent, found.spec)) is not None:
@@ -158,12 +158,12 @@ def _presets() -> tuple[tuple[Source, Source], ...]:
     """A source for every provider that signs, with and without its age limit. A token does not identify a provider."""
     presets = sources.presets()
     signing = [name for name, preset in presets.items() if preset["verify"]["type"] not in ("token", "basic")]
-    made = []
+    loaded = []
     for name in signing:
         with suppress(MappingError):  # it needs more than a secret
             text = f"provider: {name}\nsecret: ${{SECRET}}\ngoals: []\n"
-            made.append(loading.load({"any.yaml": text}, {"SECRET": "unused-" + name}, presets).sources["any"])
-    return tuple((one, detection.timeless(one)) for one in made)
+            loaded.append(loading.load({"any.yaml": text}, {"SECRET": "unused-" + name}, presets).sources["any"])
+    return tuple((source, detection.timeless(source)) for source in loaded)
 
 
 def _notes(verified: Source, sent: Request, *, shortened: bool) -> list[str]:
@@ -186,7 +186,7 @@ def show(screen: Screen, found: Detected, request: Request, secrets: Sequence[st
     elif found.change:
         setting, spec = found.change
         screen.mark("fail", f"The scheme of {name} does not fit, but it does with this one change ({setting}):")
-        _lines(screen, {"verify": _with(spec, setting)})
+        _print_yaml(screen, {"verify": _single_setting(spec, setting)})
     elif found.verified is not None:
         if name is not None:
             screen.mark("fail", f"The scheme of {name} does not fit, and no single change makes it fit.")
@@ -203,16 +203,16 @@ def _show_scheme(screen: Screen, found: Detected) -> None:
     names = found.providers
     if names:
         screen.mark("ok", f"This is signed as {names[0]} signs.")
-        _lines(screen, {"provider": names[0]})
+        _print_yaml(screen, {"provider": names[0]})
     if len(names) > 1:
-        more = f"{', '.join(names[1:_MANY])} and others" if len(names) > _MANY + 1 else listing(names[1:])
-        screen.say(f"If it comes from another sender, name that one: {more} sign the same way.", indent=6)
+        others = f"{', '.join(names[1:_MANY])} and others" if len(names) > _MANY + 1 else listing(names[1:])
+        screen.say(f"If it comes from another sender, name that one: {others} sign the same way.", indent=6)
     elif not names and found.spec:
         screen.mark("ok", "No provider that the bridge knows signs like this, but `verify:` can say it.")
-        _lines(screen, {"provider": "custom", "verify": _written(found.spec)})
+        _print_yaml(screen, {"provider": "custom", "verify": _written(found.spec)})
 
 
-def _lines(screen: Screen, mapping: dict[str, Any]) -> None:
+def _print_yaml(screen: Screen, mapping: dict[str, Any]) -> None:
     for line in yaml.safe_dump(mapping, sort_keys=False, allow_unicode=True, width=_WIDE).splitlines():
         screen.line(f"    {line}")
 
@@ -243,7 +243,7 @@ def as_json(found: Detected) -> dict[str, Any]:
     }
 
 
-def _with(spec: VerifySpec, setting: str) -> dict[str, Any]:
+def _single_setting(spec: VerifySpec, setting: str) -> dict[str, Any]:
     """The one setting, at its place in the stanza."""
     whole = _written(spec)
     outer, _, inner = setting.partition(".")
@@ -254,8 +254,8 @@ def _with(spec: VerifySpec, setting: str) -> dict[str, Any]:
 def _written(spec: VerifySpec) -> dict[str, Any]:
     """A scheme as in `verify:`, without the defaults."""
     signature = spec.signature
-    said: dict[str, Any] = {"type": spec.type, "key": _few(spec.key)}
-    said["signature"] = {
+    stanza: dict[str, Any] = {"type": spec.type, "key": _one_or_list(spec.key)}
+    stanza["signature"] = {
         "in": _places(signature.places),
         "split": signature.split,
         "prefix": signature.prefix,
@@ -263,19 +263,19 @@ def _written(spec: VerifySpec) -> dict[str, Any]:
     }
     if spec.timestamp is not None:
         place = _places(spec.timestamp.places) if spec.timestamp.places else "signature"
-        said["timestamp"] = {"in": place, "prefix": spec.timestamp.prefix}
-    said |= {"id": _places(spec.id), "signed": spec.signed}
-    return _said(said)
+        stanza["timestamp"] = {"in": place, "prefix": spec.timestamp.prefix}
+    stanza |= {"id": _places(spec.id), "signed": spec.signed}
+    return _without_defaults(stanza)
 
 
-def _said(written: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: _said(value) if isinstance(value, dict) else value for name, value in written.items()}
+def _without_defaults(written: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: _without_defaults(value) if isinstance(value, dict) else value for name, value in written.items()}
     return {name: value for name, value in kept.items() if value not in (None, "", [], {}, *_DEFAULTS.get(name, ()))}
 
 
 def _places(places: Sequence[Place]) -> str | list[str]:
-    return _few([f"{place.where}:{place.name}" for place in places])
+    return _one_or_list([f"{place.where}:{place.name}" for place in places])
 
 
-def _few(values: Sequence[str]) -> str | list[str]:
+def _one_or_list(values: Sequence[str]) -> str | list[str]:
     return values[0] if len(values) == 1 else list(values)

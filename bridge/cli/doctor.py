@@ -20,7 +20,7 @@ from bridge import settings as settings_
 from bridge.alerts import targets
 from bridge.cli import resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import of_context
+from bridge.cli.screen import current_screen
 from bridge.errors import ProblemsError, SettingsError, StoreError, UsageError
 from bridge.lookup import asking
 from bridge.lookup.step import DEADLINE_MS, STRIPE_URL, fingerprint, is_test
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.status import Snapshot
 
 GOAL: Final = "bridge_test"
-LOOKS_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may take a moment to show a goal
+READ_BACK_PAUSES_S: Final = (0.5, 2.0, 4.0)  # after sending; DataFast may take a moment to show a goal
 _RELEARN: Final = "`python -m bridge relearn` for the goals that wait"
 STRIPE: Final = "Stripe lookups"
 STRIPE_KEYS: Final = "https://dashboard.stripe.com/apikeys"
@@ -75,7 +75,7 @@ def doctor(visitor: str | None, destination: str) -> int:
     value of the cookie datafast_visitor_id in a browser that has visited your website. The exit code is 1 if
     something fails, which is always the case while /status answers 503.
     """
-    screen = of_context()
+    screen = current_screen()
     findings = []
     for finding in examine(visitor, destination):
         findings.append(finding)
@@ -116,7 +116,7 @@ def examine(visitor: str | None, destination: str) -> Iterator[Finding]:
             yield Finding("ok", "database", f"{kind} answers, and its schema is current")
             yield from _database(store, settings or resources.settings_or_defaults(), rule_set)
         if settings is not None:
-            yield from of_stripe(settings, store)
+            yield from check_stripe(settings, store)
             yield from _datafast(settings, rule_set, store, visitor, destination)
 
 
@@ -157,7 +157,7 @@ def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Ite
     if doubt:
         yield Finding("warn", "database", doubt)
     yield from _processes(found, rule_set)
-    yield from _judged(found, settings, rule_set, destinations)
+    yield from _alarms_and_notes(found, settings, rule_set, destinations)
     if rule_set is not None:
         yield from _improvements(store, rule_set, settings)
 
@@ -195,7 +195,7 @@ def _processes(found: Snapshot, rule_set: RuleSet | None) -> Iterator[Finding]:
         yield Finding("warn", "mappings", f"{work} with another version of the mapping files")
 
 
-def _judged(
+def _alarms_and_notes(
     found: Snapshot, settings: Settings, rule_set: RuleSet | None, destinations: Mapping[str, Destination]
 ) -> Iterator[Finding]:
     """The alarms and notes of `/status`, each with its detail; for each healthy source, how many goals have a visitor.
@@ -203,15 +203,15 @@ def _judged(
     If no process runs at all, nobody queries `/status`, so the missing worker is only a warning.
     """
     sources, share = rule_set.sources if rule_set else {}, settings.bridge_attribution_alarm
-    for level, judged in (
+    for level, found_alarms in (
         ("fail", alarms.alarms(found, None, sources, destinations, share)),
         ("warn", alarms.notes(found, sources)),
     ):
-        for one in judged:
-            detail = one.detail.removeprefix(one.sentence).strip()
-            idle = one.name == "no_worker" and not found.heartbeats
-            about = "worker" if idle else one.name.replace("_", " ")
-            yield Finding("warn" if idle else level, about, f"{one.sentence} {detail}")
+        for alarm in found_alarms:
+            detail = alarm.detail.removeprefix(alarm.sentence).strip()
+            idle = alarm.name == "no_worker" and not found.heartbeats
+            about = "worker" if idle else alarm.name.replace("_", " ")
+            yield Finding("warn" if idle else level, about, f"{alarm.sentence} {detail}")
     for source in found.attribution:
         if source.source in sources and not source.lacks(share):
             yield Finding("ok", f"source {source.source}", alarms.attributed(source))
@@ -220,7 +220,7 @@ def _judged(
 # ------------------------------------------------------------------------------------------------------- Stripe
 
 
-def of_stripe(settings: Settings, store: Store | None, url: str | None = None) -> Iterator[Finding]:
+def check_stripe(settings: Settings, store: Store | None, url: str | None = None) -> Iterator[Finding]:
     """Check what lookups need: may the Stripe key read it, and are they paused? Nothing without STRIPE_API_KEY.
 
     url: Stripe's API, or a stand-in for it.
@@ -234,7 +234,7 @@ def of_stripe(settings: Settings, store: Store | None, url: str | None = None) -
     with closing(StripeClient(key, url or STRIPE_URL, DEADLINE_MS)) as client:
         for permission, name in asking.PERMISSIONS.items():
             answer = client.may_read(permission)
-            if (stopped := _no_more(answer)) is not None:
+            if (stopped := _blocked(answer)) is not None:
                 yield stopped
                 return
             if answer.kind == "permission":
@@ -248,8 +248,8 @@ def of_stripe(settings: Settings, store: Store | None, url: str | None = None) -
     yield from _short_pauses(store, key)
 
 
-def _no_more(answer: StripeAnswer) -> Finding | None:
-    """Why no further finding is possible; None if there may be more."""
+def _blocked(answer: StripeAnswer) -> Finding | None:
+    """The finding after which no other is possible; None if there may be more."""
     if answer.kind == "key":
         return Finding("fail", STRIPE, answer.message)
     if answer.kind in ("unreachable", "rate", "refused"):
@@ -282,21 +282,21 @@ def _datafast(
     known = loading.destinations(settings, rule_set)
     if visitor is not None and name not in known:
         raise UsageError(f"There is no destination {name!r}; there are {listing(sorted(known))}.")
-    turn = _Turn(store, settings)
+    rate_limit = _RateLimit(store, settings)
     with closing(datafast.Client(settings.datafast_api_url, settings.bridge_deadline)) as client:
         for destination in known.values():
-            yield _key(client, turn, destination)
+            yield _key(client, rate_limit, destination)
         if visitor is not None:
-            yield from _try_goal(client, turn, known[name], _visitor(visitor, settings))
+            yield from _try_goal(client, rate_limit, known[name], _visitor(visitor, settings))
 
 
-class _Turn:
+class _RateLimit:
     """Waits for a slot of the token's rate limit, so that a diagnosis never exceeds it."""
 
     def __init__(self, store: Store | None, settings: Settings) -> None:
         self._store, self._rate = store, settings.bridge_rate_per_minute
 
-    def take(self, destination: Destination) -> None:
+    def wait(self, destination: Destination) -> None:
         store, token = self._store, deliver.token_hash(destination)
         if store is None:
             return
@@ -307,11 +307,11 @@ class _Turn:
             time.sleep(wait_ms / 1000)
 
 
-def _key(client: Client, turn: _Turn, destination: Destination) -> Finding:
+def _key(client: Client, rate_limit: _RateLimit, destination: Destination) -> Finding:
     about = f"destination {destination.name}"
     if not destination.api_key:
         return Finding("warn", about, "has no API key: its goals are made and wait")
-    turn.take(destination)
+    rate_limit.wait(destination)
     return _website(about, destination.api_key, client.website(destination))
 
 
@@ -331,9 +331,9 @@ def _visitor(text: str, settings: Settings) -> str:
     return judged.visitor
 
 
-def _try_goal(client: Client, turn: _Turn, destination: Destination, visitor: str) -> Iterator[Finding]:
+def _try_goal(client: Client, rate_limit: _RateLimit, destination: Destination, visitor: str) -> Iterator[Finding]:
     description = f"bridge doctor {time.time_ns() // 1_000_000}"
-    turn.take(destination)
+    rate_limit.wait(destination)
     outcome = client.post_goal(destination, visitor=visitor, name=GOAL, description=description, metadata={})
     if outcome.kind is OutcomeKind.UNKNOWN_VISITOR:
         yield Finding(
@@ -348,21 +348,23 @@ def _try_goal(client: Client, turn: _Turn, destination: Destination, visitor: st
         return
     accepted = outcome.kind is OutcomeKind.DELIVERED
     yield Finding("ok" if accepted else "warn", GOAL, "DataFast accepted the goal" if accepted else outcome.message)
-    yield _read_back(client, turn, destination, visitor, description)
+    yield _read_back(client, rate_limit, destination, visitor, description)
 
 
-def _read_back(client: Client, turn: _Turn, destination: Destination, visitor: str, description: str) -> Finding:
+def _read_back(
+    client: Client, rate_limit: _RateLimit, destination: Destination, visitor: str, description: str
+) -> Finding:
     failure = "it is not in the visitor's list yet"
-    for pause_s in LOOKS_S:
+    for pause_s in READ_BACK_PAUSES_S:
         time.sleep(pause_s)
-        turn.take(destination)
+        rate_limit.wait(destination)
         seen = client.visitor_goals(destination, visitor)
         if seen.failure is not None:
             failure = seen.failure.message or seen.failure.kind.value
             continue
-        mine = [goal for goal in seen.goals if goal.name == GOAL and goal.description in (None, description)]
-        if mine:
-            return Finding("ok", GOAL, f"read back from DataFast: {_entry(mine[-1])}")
+        found = [goal for goal in seen.goals if goal.name == GOAL and goal.description in (None, description)]
+        if found:
+            return Finding("ok", GOAL, f"read back from DataFast: {_entry(found[-1])}")
     return Finding("warn", GOAL, f"could not be read back: {failure}")
 
 

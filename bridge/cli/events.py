@@ -17,7 +17,7 @@ import click
 from bridge import sources
 from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Section
-from bridge.cli.screen import Screen, clean_lines, of_context
+from bridge.cli.screen import Screen, clean_lines, current_screen
 from bridge.errors import BridgeError, UsageError
 from bridge.model import EventState, Verdict
 from bridge.store.inbox import events as inbox
@@ -65,7 +65,7 @@ def events() -> None:
 @parameters.LIMIT
 def list_(since: int | None, until: parameters.Point | None, limit: int, **filters: Any) -> None:
     """List received webhooks, the newest first, with the outcome of each."""
-    screen = of_context()
+    screen = current_screen()
     with resources.store() as store, store.read() as conn:
         wanted = queries.EventFilter(
             since_ms=resources.since_ms(conn, since), until_ms=resources.until_ms(conn, until), limit=limit, **filters
@@ -95,12 +95,12 @@ def _row(line: EventLine) -> tuple[str, ...]:
 @click.option("--body", is_flag=True, help="Print only the raw body.")
 def show(event: str, body: bool) -> None:
     """Show one event: when it arrived, every rule's reason, the visitor, its goals and their attempts."""
-    screen = of_context()
+    screen = current_screen()
     with resources.store() as store, store.read() as conn:
-        detail = one(conn, event)
+        detail = find_event(conn, event)
         made = queries.goals_of(conn, detail)
         moment = describe.moment(conn, resources.environ())
-    printing.hide_of(screen, [detail])
+    printing.hide_events(screen, [detail])
     if body:
         _write_body(screen, detail)
     else:
@@ -108,7 +108,7 @@ def show(event: str, body: bool) -> None:
         printing.print_event(screen, detail, made, moment)
 
 
-def one(conn: Connection, text: str) -> EventDetail:
+def find_event(conn: Connection, text: str) -> EventDetail:
     """The event of this name; BridgeError if there is none, UsageError if there are several."""
     found = queries.find(conn, f"ev_{text}" if text.isdecimal() and len(text) < 7 else text).events
     if not found:
@@ -169,7 +169,7 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
     Goals that an event has already made stay as they are: there is only one per once key, so nothing is sent twice.
     To send a delivered goal again, use `python -m bridge goals retry`.
     """
-    screen = of_context()
+    screen = current_screen()
     if bool(names) == any(value is not None for value in filters.values()):
         raise UsageError(
             "Name events (events replay ev_12), or select them with --state, --verdict, --source, --type, --since,"
@@ -181,27 +181,28 @@ def replay(names: Sequence[str], dry_run: bool, yes: bool, **filters: Any) -> in
             if not lines:
                 _require_known(conn, filters["source"], filters["type"])
         if dry_run:
-            _rehearse(screen, store, [line.id for line in lines])
+            _preview(screen, store, [line.id for line in lines])
             return 0
         _confirm(lines, yes=yes, named=bool(names))
-        queued, gone = _each(store, "replay", lines, inbox.requeue, "routed again")
-    taken = "its body is gone (BRIDGE_RETENTION_DAYS), or it is already waiting to be routed"
+        queued, gone = _apply_to_each(store, "replay", lines, inbox.requeue, "routed again")
+    reason = "its body is gone (BRIDGE_RETENTION_DAYS), or it is already waiting to be routed"
     screen.answer(
         {"ok": not gone, "queued": queued, "not_queued": gone},
         f"{count(len(queued), 'event')} will be routed again{': ' + listing(queued) if queued else ''}.",
-        *(f"{label}: {taken}." for label in gone),
+        *(f"{label}: {reason}." for label in gone),
     )
     return 1 if gone or not queued else 0
 
 
-def _each(
+def _apply_to_each(
     store: Store, what: str, lines: Sequence[EventLine], act: Callable[[Connection, int], bool], became: str
 ) -> tuple[list[str], list[str]]:
     """Apply the action to each event and record it as a change. Returns labels: events done, and the others."""
     labels = [(line.id, line.label) for line in lines]
-    done = changes.each(store, what, labels, act, lambda was: f"is {became}" if was else None, f"are {became}")
-    told = list(zip(labels, done, strict=True))
-    return [label for (_, label), was in told if was], [label for (_, label), was in told if not was]
+    done = changes.each(store, what, labels, act, lambda changed: f"is {became}" if changed else None, f"are {became}")
+    results = list(zip(labels, done, strict=True))
+    applied = [label for (_, label), changed in results if changed]
+    return applied, [label for (_, label), changed in results if not changed]
 
 
 def _selected(
@@ -209,10 +210,10 @@ def _selected(
 ) -> list[EventLine]:
     """The events to route again, in the order of arrival."""
     if names:
-        return [one(conn, name).line for name in reversed(names)]
+        return [find_event(conn, name).line for name in reversed(names)]
     until_ms = resources.until_ms(conn, until)
     wanted = queries.EventFilter(since_ms=resources.since_ms(conn, since), until_ms=until_ms, **filters)
-    return resources.every(partial(queries.list_events, conn), wanted)
+    return resources.all_matching(partial(queries.list_events, conn), wanted)
 
 
 def _require_known(conn: Connection, source: str | None, event_type: str | None) -> None:
@@ -238,7 +239,7 @@ def _confirm(lines: Sequence[EventLine], *, yes: bool, named: bool) -> None:
 # --------------------------------------------------------------------------------------- a replay, before it is done
 
 
-def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
+def _preview(screen: Screen, store: Store, ids: Sequence[int]) -> None:
     """Preview the result for these events with the current mapping files, and show it."""
     settings = resources.settings_or_defaults()
     rule_set = resources.load_rules()
@@ -252,15 +253,15 @@ def _rehearse(screen: Screen, store: Store, ids: Sequence[int]) -> None:
 
 def _previews_json(found: Sequence[PreviewedEvent]) -> dict[str, Any]:
     """How many goals would be new, take something or stay as they are; then each event with its goals."""
-    goals = Counter(goal.outcome for one in found for goal in one.goals)
+    goals = Counter(goal.outcome for event in found for goal in event.goals)
     return {
         "ok": True,
         "dry_run": True,
         "events": len(found),
-        "routed": sum(one.refused is None for one in found),
-        "not_routed": [f"ev_{one.event_id}" for one in found if one.refused is not None],
+        "routed": sum(event.refused is None for event in found),
+        "not_routed": [f"ev_{event.event_id}" for event in found if event.refused is not None],
         "goals": {outcome: goals[outcome] for outcome in ("new", "merged", "known")},
-        "foretold": [{**asdict(one), "event": f"ev_{one.event_id}"} for one in found],
+        "foretold": [{**asdict(event), "event": f"ev_{event.event_id}"} for event in found],
     }
 
 
@@ -269,7 +270,7 @@ def _print_previews(screen: Screen, found: Sequence[PreviewedEvent]) -> None:
     rows = replays.news(found)
     if rows:
         screen.say()
-        table = [(f"ev_{one.event_id}", one.type, replays.sentence(one)) for one in rows[:_SHOWN]]
+        table = [(f"ev_{event.event_id}", event.type, replays.sentence(event)) for event in rows[:_SHOWN]]
         screen.table(("EVENT", "TYPE", "WHAT WOULD BECOME OF IT"), table)
     if len(rows) > _SHOWN:
         screen.say(f"{len(rows) - _SHOWN} more: --json shows all.")
@@ -287,10 +288,10 @@ def ignore(names: Sequence[str]) -> int:
     """
     with resources.store() as store:
         with store.read() as conn:
-            lines = [one(conn, name).line for name in names]
-        ignored, others = _each(store, "ignore", lines, inbox.ignore, "taken out of quarantine")
+            lines = [find_event(conn, name).line for name in names]
+        ignored, others = _apply_to_each(store, "ignore", lines, inbox.ignore, "taken out of quarantine")
     became = {True: "ignored now", False: "not in quarantine, and was left alone"}
-    of_context().answer(
+    current_screen().answer(
         {"ok": not others, "ignored": ignored, "not_in_quarantine": others},
         *(f"{line.label} is {became[line.label in ignored]}." for line in lines),
     )

@@ -14,7 +14,7 @@ import click
 from bridge import loading, mapping_tests, route, sources
 from bridge.cli import captured, parameters, printing, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.masking import url_without_password
 from bridge.model import BodyForm
 from bridge.prepare import Preparer
@@ -44,7 +44,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     line, the body); `-` reads standard input. Nothing is sent or stored. The exit code is 1 if the event could
     not be read.
     """
-    screen = of_context()
+    screen = current_screen()
     rule_set = resources.load_rules(mappings)
     content = captured.read_file(file)
     name = source or captured.source_in(content) or resources.only_source(rule_set)
@@ -52,7 +52,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     settings = resources.settings_or_defaults(screen.warn)
     preparer = Preparer(rule_set, settings, loading.destinations(settings, rule_set), b"explain")
     signed = captured.is_request(content)
-    request = captured.request(content if signed else _as_sent(receiver, content), name)
+    request = captured.request(content if signed else _encoded(receiver, content), name)
     explained = look_at(preparer, receiver, request, resources.now_ms(), signed=signed)
     screen.hide(sources.unshowable(receiver, explained.event.body, explained.ids))
     screen.write_json(as_json(explained))
@@ -60,7 +60,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     return 1 if explained.prepared.quarantine else 0
 
 
-def _as_sent(source: Source, content: bytes) -> bytes:
+def _encoded(source: Source, content: bytes) -> bytes:
     """A bare body; for a source that sends forms, JSON becomes the form that its sender makes of it."""
     if source.body is BodyForm.JSON:
         return content
@@ -99,7 +99,7 @@ def _print_goal(screen: Screen, explained: Explained, draft: GoalDraft) -> None:
     ]
     screen.facts(facts)
     screen.say("As it would be sent:", indent=2)
-    said = {name: value for name, value in request.items() if value is not None}
-    place = "goals" if is_goal else "payments"
-    screen.line(f"    POST {url_without_password(explained.settings.datafast_api_url)}/{place}")
-    screen.line(f"    {json.dumps(said, ensure_ascii=False)}")
+    body = {name: value for name, value in request.items() if value is not None}
+    route = "goals" if is_goal else "payments"
+    screen.line(f"    POST {url_without_password(explained.settings.datafast_api_url)}/{route}")
+    screen.line(f"    {json.dumps(body, ensure_ascii=False)}")

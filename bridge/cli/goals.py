@@ -14,7 +14,7 @@ import click
 
 from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Section
-from bridge.cli.screen import of_context
+from bridge.cli.screen import current_screen
 from bridge.errors import BridgeError, UsageError
 from bridge.model import GoalState
 from bridge.store import Store, clock
@@ -61,7 +61,7 @@ def goals() -> None:
 @parameters.LIMIT
 def list_(since: int | None, limit: int, **filters: Any) -> None:
     """List goals, the newest first, with their states."""
-    screen = of_context()
+    screen = current_screen()
     with resources.store() as store, store.read() as conn:
         wanted = queries.GoalFilter(since_ms=resources.since_ms(conn, since), limit=limit, **filters)
         lines = queries.list_goals(conn, wanted)
@@ -81,7 +81,7 @@ def _row(line: GoalLine, moment: Moment) -> tuple[str, ...]:
 @click.argument("goal", type=parameters.goal, metavar="GOAL")
 def show(goal: int) -> None:
     """Show one goal: its visitor and how it was found, its event, every attempt, what happens next."""
-    screen = of_context()
+    screen = current_screen()
     with resources.store() as store, store.read() as conn:
         detail = queries.show_goal(conn, goal)
         printing.hide_goals(screen, conn, [detail.goal] if detail else [])
@@ -118,13 +118,15 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
     with resources.store() as store:
         with store.read() as conn:
             chosen, delivered = _chosen(conn, ids, state, since)
-        _ask_about(chosen, delivered, yes=yes, named=bool(ids))
+        _confirm(chosen, delivered, yes=yes, named=bool(ids))
 
-        def act(conn: Connection, one: int) -> tuple[str, str]:
-            outcome, number = actions.retry(conn, one, again=one in delivered)
+        def act(conn: Connection, goal_id: int) -> tuple[str, str]:
+            outcome, number = actions.retry(conn, goal_id, again=goal_id in delivered)
             return outcome.value, retried(outcome.value, number)
 
-        return _each(store, "retry", chosen, act, ("queued", "again", "rerouted", "looked_for"), "are sent now")
+        return _apply_to_each(
+            store, "retry", chosen, act, ("queued", "again", "rerouted", "looked_for"), "are sent now"
+        )
 
 
 def _chosen(
@@ -134,20 +136,21 @@ def _chosen(
     if bool(ids) == bool(state):
         raise UsageError("Name goals (goals retry goal_7), or select them with --state.")
     if ids:
-        details = [queries.show_goal(conn, one) for one in ids]
-        return ids, frozenset(one.goal.id for one in details if one and one.goal.state == GoalState.DELIVERED)
+        details = [queries.show_goal(conn, goal_id) for goal_id in ids]
+        goals = [detail.goal for detail in details if detail]
+        return ids, frozenset(goal.id for goal in goals if goal.state == GoalState.DELIVERED)
     wanted = queries.GoalFilter(state=state, since_ms=resources.since_ms(conn, since))
-    return [line.id for line in resources.every(partial(queries.list_goals, conn), wanted)], frozenset()
+    return [line.id for line in resources.all_matching(partial(queries.list_goals, conn), wanted)], frozenset()
 
 
-def _ask_about(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, named: bool) -> None:
+def _confirm(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, named: bool) -> None:
     if delivered:
-        parameters.confirm(again([f"goal_{one}" for one in sorted(delivered)]), yes=yes)
+        parameters.confirm(again([f"goal_{goal_id}" for goal_id in sorted(delivered)]), yes=yes)
     elif chosen and not named:
         parameters.confirm(f"Send {count(len(chosen), 'goal')}?", yes=yes)
 
 
-_SENT: Final = {
+_SEND_SENTENCES: Final = {
     "queued": "is due now",
     "looked_for": "has no visitor yet; the bridge looks for one",
     "over_age": "is older than its max_age and was left alone; `goals retry` sends it anyway",
@@ -171,25 +174,25 @@ def send(rule: str, source: str | None, yes: bool) -> int:
     wanted = queries.GoalFilter(state="dry", reason=DRY_RULE, rule_id=rule, source=source)
     with resources.store() as store:
         with store.read() as conn:
-            lines = resources.every(partial(queries.list_goals, conn), wanted)
+            lines = resources.all_matching(partial(queries.list_goals, conn), wanted)
             now_ms = clock.read_ms(conn)
         if not lines:
-            of = f"{rule} of {source}" if source else rule
-            shown = "`python -m bridge goals list --state dry` shows all goals that are kept"
-            raise BridgeError(f"No goal of the rule {of} is kept; {shown}.")
+            name = f"{rule} of {source}" if source else rule
+            hint = "`python -m bridge goals list --state dry` shows all goals that are kept"
+            raise BridgeError(f"No goal of the rule {name} is kept; {hint}.")
         if len(sources := sorted({line.source for line in lines})) > 1:
             raise UsageError(f"Rules of several sources have this id; name one with --source: {listing(sources)}.")
         over_age = sum(line.expires_at_ms <= now_ms for line in lines)
         if len(lines) > over_age:
-            stay = f" ({over_age} more: older than max_age, left alone)" if over_age else ""
-            parameters.confirm(f"Send {count(len(lines) - over_age, 'goal')} of {rule}{stay}?", yes=yes)
+            left_alone = f" ({over_age} more: older than max_age, left alone)" if over_age else ""
+            parameters.confirm(f"Send {count(len(lines) - over_age, 'goal')} of {rule}{left_alone}?", yes=yes)
         ids, became = [line.id for line in lines], f"of the dry rule {rule} are sent now"
 
-        def act(conn: Connection, one: int) -> tuple[str, str]:
-            outcome = actions.send_gathered(conn, one).value
-            return outcome, _SENT[outcome]
+        def act(conn: Connection, goal_id: int) -> tuple[str, str]:
+            outcome = actions.send_gathered(conn, goal_id).value
+            return outcome, _SEND_SENTENCES[outcome]
 
-        return _each(store, "send", ids, act, ("queued", "looked_for"), became, also_fine=("over_age",))
+        return _apply_to_each(store, "send", ids, act, ("queued", "looked_for"), became, also_fine=("over_age",))
 
 
 @goals.command(examples=[("goals cancel goal_7 goal_8", "makes sure that these two are never sent")])
@@ -197,15 +200,15 @@ def send(rule: str, source: str | None, yes: bool) -> int:
 def cancel(ids: Sequence[int]) -> int:
     """Never send these goals. A cancelled goal can still be sent with `goals retry`."""
 
-    def act(conn: Connection, one: int) -> tuple[str, str]:
-        outcome = actions.cancel(conn, one).value
+    def act(conn: Connection, goal_id: int) -> tuple[str, str]:
+        outcome = actions.cancel(conn, goal_id).value
         return outcome, CANCELLED[outcome]
 
     with resources.store() as store:
-        return _each(store, "cancel", ids, act, ("cancelled",), "will never be sent")
+        return _apply_to_each(store, "cancel", ids, act, ("cancelled",), "will never be sent")
 
 
-def _each(
+def _apply_to_each(
     store: Store,
     what: str,
     ids: Sequence[int],
@@ -218,11 +221,11 @@ def _each(
 
     fine: outcomes that changed something. also_fine: outcomes where nothing had to be changed.
     """
-    labels = [(one, f"goal_{one}") for one in ids]
+    labels = [(goal_id, f"goal_{goal_id}") for goal_id in ids]
     done = changes.each(store, what, labels, act, lambda found: found[1] if found[0] in fine else None, became)
-    rows = [(one, outcome, text) for one, (outcome, text) in zip(ids, done, strict=True)]
+    rows = [(goal_id, outcome, text) for goal_id, (outcome, text) in zip(ids, done, strict=True)]
     failed = [row for row in rows if row[1] not in (*fine, *also_fine)]
-    goals_ = [{"goal": f"goal_{one}", "outcome": outcome, "message": text} for one, outcome, text in rows]
-    sentences = [f"goal_{one} {text}." for one, _outcome, text in rows] or ["No goal like that."]
-    of_context().answer({"ok": not failed, "goals": goals_}, *sentences)
+    as_json = [{"goal": f"goal_{goal_id}", "outcome": outcome, "message": text} for goal_id, outcome, text in rows]
+    sentences = [f"goal_{goal_id} {text}." for goal_id, _outcome, text in rows] or ["No goal like that."]
+    current_screen().answer({"ok": not failed, "goals": as_json}, *sentences)
     return 1 if failed or not rows else 0

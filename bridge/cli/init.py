@@ -23,21 +23,21 @@ import click
 import bridge
 from bridge import rules, snippet, sources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError, UsageError, os_reason
 from bridge.presets import stated
 from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.text import listing, nearest
-from bridge.workbench import drafts
-from bridge.workbench.setting_up import PLACEHOLDER, Setup, hand_over, of_recipe, setup
+from bridge.workbench import drafts, setting_up
+from bridge.workbench.setting_up import PLACEHOLDER, Setup, hand_over, of_recipe
 
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]")
 _DATA: Final = packaged("bridge").joinpath("cli/starter")  # in a clone: links to the project's own files
 _NEEDED: Final = ("DATAFAST_API_KEY", "BRIDGE_ADMIN_TOKEN")
-_TRY: Final = re.compile(r"^\$ python -m bridge simulate --file docs/recipes/(samples/(\S+).*)$", re.MULTILINE)
+_TRY_COMMAND: Final = re.compile(r"^\$ python -m bridge simulate --file docs/recipes/(samples/(\S+).*)$", re.MULTILINE)
 _LINK: Final = re.compile(r"\[([^]]+)\]\([^)]*\)")
-_IN_A_PAGE: Final = re.compile(r"^### Plain JavaScript\n.*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
+_PLAIN_JAVASCRIPT: Final = re.compile(r"^### Plain JavaScript\n.*?(?=^### |\Z)", re.MULTILINE | re.DOTALL)
 _BY_SNIPPET: Final = "`snippet.html` does this on your pages.\n\n"
 _IGNORED: Final = ".venv/\n__pycache__/\n.env\n*.db\n*.db-wal\n*.db-shm\n"
 
@@ -57,22 +57,22 @@ def init(folder: Path, tools: Sequence[str]) -> None:
     _require_empty(folder)
     files = files_for(chosen)
     _write(folder, files)
-    screen = of_context()
+    screen = current_screen()
     screen.write_json({"folder": str(folder), "files": list(files)})
     _print(screen, folder, _meanings(files))
 
 
 def _chosen(given: Sequence[str], known: Collection[str]) -> list[str]:
     """The tools by the names of their shipped files, each once; UsageError for unknown ones."""
-    asked = [each.strip() for each in ",".join(given).split(",") if each.strip()]
-    there = f"There are {', '.join(sorted(known))}."
+    asked = [tool.strip() for tool in ",".join(given).split(",") if tool.strip()]
+    available = f"There are {', '.join(sorted(known))}."
     if not asked:
-        raise UsageError(f"Name the tools that send webhooks, such as --for stripe,clerk. {there}")
-    folded = {_SEPARATORS.sub("", each): each for each in known}
-    names = {each: folded.get(_SEPARATORS.sub("", each.lower())) for each in asked}
-    unknown = [_guess(each, known) for each, name in names.items() if name is None]
+        raise UsageError(f"Name the tools that send webhooks, such as --for stripe,clerk. {available}")
+    folded = {_SEPARATORS.sub("", tool): tool for tool in known}
+    names = {tool: folded.get(_SEPARATORS.sub("", tool.lower())) for tool in asked}
+    unknown = [_guess(tool, known) for tool, name in names.items() if name is None]
     if unknown:
-        raise UsageError(f"No mapping file is shipped for {', '.join(unknown)}. {there}")
+        raise UsageError(f"No mapping file is shipped for {', '.join(unknown)}. {available}")
     return list(dict.fromkeys(name for name in names.values() if name is not None))
 
 
@@ -83,10 +83,10 @@ def _guess(asked: str, known: Collection[str]) -> str:
 
 def _require_empty(folder: Path) -> None:
     try:
-        there = folder.is_dir() and any(folder.iterdir())
+        is_occupied = folder.is_dir() and any(folder.iterdir())
     except OSError as error:
         raise BridgeError(f"{folder} cannot be read ({os_reason(error)}); nothing was written.") from None
-    if there:
+    if is_occupied:
         raise BridgeError(f"{folder} is not empty: name a new folder. Nothing was written.")
 
 
@@ -125,12 +125,12 @@ def files_for(tools: Sequence[str]) -> dict[str, bytes]:
     """The contents of the folder: path below it -> content."""
     layers = {f"{tool}.yaml": drafts.layer(tool) for tool in tools}
     rule_set = rules.load(layers, {}, sources.presets())
-    setups = [setup(rule_set, tool, PLACEHOLDER) for tool in tools]
+    setups = [setting_up.setup(rule_set, tool, PLACEHOLDER) for tool in tools]
     texts = {f"mappings/{name}": text for name, text in layers.items()}
     snippet = _snippet(tools)
     if snippet:
         texts["snippet.html"] = snippet
-    tried = {found[2]: found[1] for tool in tools if (found := _TRY.search(of_recipe(f"{tool}.md")))}
+    tried = {found[2]: found[1] for tool in tools if (found := _TRY_COMMAND.search(of_recipe(f"{tool}.md")))}
     samples = {f"samples/{name}": of_recipe(f"samples/{name}") for name in tried}
     texts |= {
         ".env.example": _env_example(setups),
@@ -148,8 +148,8 @@ def files_for(tools: Sequence[str]) -> dict[str, bytes]:
 
 def _meanings(written: Iterable[str]) -> dict[str, str]:
     """The purpose of each of these files, in a few words."""
-    said = {**_MEANINGS, wheel_name(): "the bridge itself"}
-    return {name: said[name.partition("/")[0]] for name in written}
+    meanings = {**_MEANINGS, wheel_name(): "the bridge itself"}
+    return {name: meanings[name.partition("/")[0]] for name in written}
 
 
 _MEANINGS: Final = {  # a file's name can be long, and a terminal has 80 columns
@@ -178,10 +178,10 @@ def _env_example(setups: Iterable[Setup]) -> str:
     """Every common setting and every secret, each with its meaning; those not needed are commented out."""
     lines = ["# Copy this file to .env and fill it in. On a host, set the same variables in its settings instead."]
     lines += _setting(_NEEDED[0])
-    for one in setups:
-        for name in one.secret_names:
-            hint = f": {one.secret_hint}" if one.secret_hint else ""
-            lines += ["", f"# The secret of {one.source}{hint}", f"{name}="]
+    for setup in setups:
+        for name in setup.secret_names:
+            hint = f": {setup.secret_hint}" if setup.secret_hint else ""
+            lines += ["", f"# The secret of {setup.source}{hint}", f"{name}="]
     lines += [line for name in _NEEDED[1:] for line in _setting(name)]
     for setting in TABLE:
         if setting.group == "everyday" and setting.name not in _NEEDED:
@@ -190,7 +190,7 @@ def _env_example(setups: Iterable[Setup]) -> str:
 
 
 def _setting(name: str) -> list[str]:
-    (setting,) = (one for one in TABLE if one.name == name)
+    (setting,) = (row for row in TABLE if row.name == name)
     default = "" if setting.default is None else f" [{setting.default}]"
     mark = "" if name in _NEEDED else "#"
     return ["", f"# {setting.help}{default}", f"{mark}{name}={setting.default or ''}"]
@@ -209,7 +209,7 @@ def _hand_over(tool: str, *, by_snippet: bool) -> str:
     """The hand-over section of the tool's recipe, or the top of its shipped file."""
     found = hand_over(tool)
     if found is not None:
-        text = _IN_A_PAGE.sub(_BY_SNIPPET, found) if by_snippet else found
+        text = _PLAIN_JAVASCRIPT.sub(_BY_SNIPPET, found) if by_snippet else found
         return re.sub(r"^### ", "#### ", _LINK.sub(r"\1", text).strip(), flags=re.MULTILINE)
     head = shipped()[tool].split("\n\n", 1)[0].splitlines()[1:]
     return "\n".join(["```text", *(line.removeprefix("#").removeprefix(" ") for line in head if line != "#"), "```"])
@@ -228,37 +228,37 @@ def _read(name: str) -> str:
 
 
 def _readme(setups: Sequence[Setup], tried: Sequence[str], *, has_snippet: bool) -> str:
-    lines = "\n".join(f"$ python -m bridge simulate --file {words}" for words in tried)
-    secrets = [name for one in setups for name in one.secret_names]
+    lines = "\n".join(f"$ python -m bridge simulate --file {arguments}" for arguments in tried)
+    secrets = [name for setup in setups for name in setup.secret_names]
     return _read("README.md").format(
-        tools=listing([_title(one.source) for one in setups]),
+        tools=listing([_title(setup.source) for setup in setups]),
         wheel=wheel_name(),
         trying=_read("TRYING.md").format(lines=lines) if lines else "",
         example=secrets[0] if secrets else "NAME",
-        urls="\n".join(_row(one) for one in setups),
-        events="".join(f"\n{_ticks(one)}\n" for one in setups),
+        urls="\n".join(_row(setup) for setup in setups),
+        events="".join(f"\n{_event_types(setup)}\n" for setup in setups),
         hand_over="".join(_sections(setups, has_snippet=has_snippet)),
     )
 
 
-def _row(one: Setup) -> str:
-    variables = ", ".join(f"`{name}`" for name in one.secret_names)
-    cells = (_title(one.source), f"`{one.url}`", one.where or "", variables, one.secret_hint or "")
+def _row(setup: Setup) -> str:
+    variables = ", ".join(f"`{name}`" for name in setup.secret_names)
+    cells = (_title(setup.source), f"`{setup.url}`", setup.where or "", variables, setup.secret_hint or "")
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _ticks(one: Setup) -> str:
-    """The events of one source: those for goals, and those that only tell whose a later event is."""
-    told = [f"**{_title(one.source)}.** For goals: {_quoted(one.goal_events)}."]
-    if one.link_events:
-        told.append(f"To find the visitor of later ones: {_quoted(one.link_events)}.")
-    if one.subscribe:
-        needs = stated(one.provider, "subscribe")["needs"]
-        calls = "\n".join(["```console", *(f"$ {line}" for line in one.subscribe), "```"])
-        told.append(
+def _event_types(setup: Setup) -> str:
+    """The event types of one source: those for goals, and those that only lead to the visitor of a later event."""
+    sentences = [f"**{_title(setup.source)}.** For goals: {_quoted(setup.goal_events)}."]
+    if setup.link_events:
+        sentences.append(f"To find the visitor of later ones: {_quoted(setup.link_events)}.")
+    if setup.subscribe:
+        needs = stated(setup.provider, "subscribe")["needs"]
+        calls = "\n".join(["```console", *(f"$ {line}" for line in setup.subscribe), "```"])
+        sentences.append(
             f"One command for each event that the URL above does not receive; {needs}:\n\n```console\n{calls}\n```"
         )
-    return " ".join(told)
+    return " ".join(sentences)
 
 
 def _quoted(events: Sequence[str]) -> str:
@@ -268,9 +268,9 @@ def _quoted(events: Sequence[str]) -> str:
 def _sections(setups: Sequence[Setup], *, has_snippet: bool) -> Iterator[str]:
     if has_snippet:
         yield "\nPaste `snippet.html` into the `<head>` of each page of your site.\n"
-    for one in setups:
-        text = _hand_over(one.source, by_snippet=one.source in snippet.TOOLS)
-        yield f"\n### {_title(one.source)}\n\n{text}\n"
+    for setup in setups:
+        text = _hand_over(setup.source, by_snippet=setup.source in snippet.TOOLS)
+        yield f"\n### {_title(setup.source)}\n\n{text}\n"
 
 
 # -------------------------------------------------------------------------------------------------------- the wheel
@@ -301,30 +301,30 @@ def wheel_name() -> str:
 
 def wheel(requirements: str) -> bytes:
     """The wheel. requirements: the pinned packages that it requires, in pip's format."""
-    about = f"datafast_bridge-{bridge.__version__}.dist-info"
+    dist_info = f"datafast_bridge-{bridge.__version__}.dist-info"
     requires = "".join(f"Requires-Dist: {pinned}\n" for pinned in _PINNED.findall(requirements))
     contents = dict(_package_files()) | {
-        f"{about}/METADATA": _WHEEL_METADATA.format(version=bridge.__version__, requires=requires).encode(),
-        f"{about}/WHEEL": _WHEEL_TAGS.encode(),
-        f"{about}/entry_points.txt": _ENTRY_POINTS.encode(),
+        f"{dist_info}/METADATA": _WHEEL_METADATA.format(version=bridge.__version__, requires=requires).encode(),
+        f"{dist_info}/WHEEL": _WHEEL_TAGS.encode(),
+        f"{dist_info}/entry_points.txt": _ENTRY_POINTS.encode(),
     }
-    contents[f"{about}/RECORD"] = _record(contents, f"{about}/RECORD").encode()
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    contents[f"{dist_info}/RECORD"] = _record(contents, f"{dist_info}/RECORD").encode()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in contents.items():
             entry = zipfile.ZipInfo(path, _LONG_AGO)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data, zipfile.ZIP_DEFLATED)
-    return made.getvalue()
+    return file.getvalue()
 
 
 def _package_files() -> Iterator[tuple[str, bytes]]:
     """The files of the package, in a fixed order; in a clone, some of its folders are links."""
     for folder, folders, names in os.walk(_PACKAGE, followlinks=True):
-        folders[:] = sorted(each for each in folders if each != "__pycache__" and not each.startswith("."))
-        for each in sorted(names):
-            path = Path(folder, each)
-            if path.suffix != ".pyc" and not each.startswith("."):
+        folders[:] = sorted(name for name in folders if name != "__pycache__" and not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.suffix != ".pyc" and not name.startswith("."):
                 yield path.relative_to(_PACKAGE.parent).as_posix(), path.read_bytes()
 
 

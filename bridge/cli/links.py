@@ -14,7 +14,7 @@ import click
 from bridge import identity, route
 from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Section, command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError, UsageError
 from bridge.model import Key
 from bridge.store.operator import changes, forgetting, threads
@@ -53,7 +53,7 @@ def show(key: str) -> None:
 
     `python -m bridge why KEY` also shows its events and goals.
     """
-    screen = of_context()
+    screen = current_screen()
     with resources.store() as store, store.read() as conn:
         named = threads.named(conn, key)
         thread = threads.about(conn, named) if named else threads.of_visitor(conn, key.lower())
@@ -100,7 +100,7 @@ def add(source: str, kind: str, key: str, visitor: str) -> None:
     with resources.store() as store:
         binding = store.run(bind)
     states = {detail.goal.label: detail.goal.state for detail in binding.goals}
-    of_context().answer(
+    current_screen().answer(
         {"ok": True, "key": found.text, "visitor": known, "goals": states}, binding.done, *binding.sentences()
     )
 
@@ -118,38 +118,38 @@ def forget(key: str, yes: bool) -> None:
     that were sent and stay as they are, with DataFast's ids. To remove all that is stored about a person, use
     `python -m bridge forget`.
     """
-    screen, settings = of_context(), resources.settings()
+    screen, settings = current_screen(), resources.settings()
     with resources.store() as store:
         with store.read() as conn:
-            what = linking.cut_of(conn, _the_key(conn, key))
-        for heading, lines in what.sentences():
+            plan = linking.cut_of(conn, _key_named(conn, key))
+        for heading, lines in plan.sentences():
             screen.say(heading)
             for line in lines:
                 screen.say(line, indent=2)
-        if what.again or what.kept:
-            parameters.confirm(f"Forget {what.key.text}?", yes=yes)
+        if plan.again or plan.kept:
+            parameters.confirm(f"Forget {plan.key.text}?", yes=yes)
 
-        def forgotten(conn: Connection) -> None:
-            linking.cut(conn, what, settings)
-            changes.record(conn, "forget key", what.key.text, what.done)
+        def forget_key(conn: Connection) -> None:
+            linking.cut(conn, plan, settings)
+            changes.record(conn, "forget key", plan.key.text, plan.done)
 
-        store.run(forgotten)
-    sent = {goal.label: goal.datafast_event_id for goal in what.kept}
-    answer = {"ok": True, "key": what.key.text, "goals": [goal.label for goal in what.again], "sent": sent}
-    screen.answer(answer, what.done)
+        store.run(forget_key)
+    sent = {goal.label: goal.datafast_event_id for goal in plan.kept}
+    answer = {"ok": True, "key": plan.key.text, "goals": [goal.label for goal in plan.again], "sent": sent}
+    screen.answer(answer, plan.done)
 
 
-def _the_key(conn: Connection, text: str) -> Key:
+def _key_named(conn: Connection, text: str) -> Key:
     """The key of this name: a person's key first, because it is shared, the live one; UsageError if several remain."""
     named = why.keys_named(conn, text)
     if not named:
         raise BridgeError(f"No event has named {text!r}.")
-    keys = [Key(one.key, one.kind, one.ref) for one in named]
-    people = [one for one in keys if one.is_person]
-    live = [one for one in people if ":test:" not in one.text.removesuffix(one.id)] or people
+    keys = [Key(line.key, line.kind, line.ref) for line in named]
+    people = [key for key in keys if key.is_person]
+    live = [key for key in people if ":test:" not in key.text.removesuffix(key.id)] or people
     keys = live if len(live) == 1 else keys
     if len(keys) > 1:
-        raise UsageError(f"{text!r} names {listing([one.text for one in keys])}. Name one of them.")
+        raise UsageError(f"{text!r} names {listing([key.text for key in keys])}. Name one of them.")
     return keys[0]
 
 
@@ -160,7 +160,7 @@ def relearn() -> None:
     Only events whose bodies are still stored (BRIDGE_RETENTION_DAYS) are read. No goal is made or sent twice. Goals
     whose visitor is found this way are sent.
     """
-    screen = of_context()
+    screen = current_screen()
     settings: Settings = resources.settings()
     rule_set = resources.load_rules()
     with resources.store() as store:
@@ -198,7 +198,7 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     have not been sent yet are never sent. Other people's events that only mention the person lose their bodies, but
     keep their goals and links. At the end the command says what is left for you to do at DataFast and at the provider.
     """
-    screen = of_context()
+    screen = current_screen()
     visitor, customer, user, email = ((given or "").strip() for given in (visitor, customer, user, email))
     typed = [given for given in (visitor, customer, user, email) if given]
     if not typed:
@@ -211,21 +211,21 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
         with screen.progress("Looking through stored events") as step:
             seeds, _ = forgetting.search(store, holds, step=step)
         wanted = linking.Sought(keys, visitor.lower() or None, typed)
-        what = linking.to_forget(store, preparer, wanted, seeds, None)
-        person = what.person
+        plan = linking.to_forget(store, preparer, wanted, seeds, None)
+        person = plan.person
         if mentioned := linking.mentioned(person):
             screen.say(mentioned)
         if not (person.keys or person.events or person.goals or person.mentions):
             now = " that could be removed now" if person.unrouted else ""
             raise BridgeError(f"Nothing{now} is stored about {listing(typed)}.")
         parameters.confirm(f"Remove {linking.how_much(person)}?", yes=yes)
-        sentence = store.run(lambda conn: _remove(conn, what))
+        sentence = store.run(lambda conn: _remove(conn, plan))
         scrubbed = forgetting.scrub(store)
     _print_forgotten(screen, person, sentence, scrubbed=scrubbed)
 
 
-def _remove(conn: Connection, what: Forgetting) -> str:
-    sentence = linking.forget(conn, what)
+def _remove(conn: Connection, plan: Forgetting) -> str:
+    sentence = linking.forget(conn, plan)
     changes.record(conn, "forget", "", sentence)
     return sentence
 

@@ -85,10 +85,10 @@ UNTIL: Final = click.option(
 )
 
 
-def last(default: str, what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def last(default: str, noun: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option `--since` of commands that always cover some span of time."""
-    shown = f"{what} of the last 6h, 7d, 30d …"
-    return click.option("--since", type=duration, metavar="DURATION", default=default, show_default=True, help=shown)
+    help_ = f"{noun} of the last 6h, 7d, 30d …"
+    return click.option("--since", type=duration, metavar="DURATION", default=default, show_default=True, help=help_)
 
 
 LIMIT: Final = click.option(

@@ -54,7 +54,7 @@ def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail]
         screen.say()
         print_goal(screen, goal.goal, moment)
         screen.facts(describe.obstacles(goal, moment), width=15)
-        _print_tries(screen, goal)
+        _print_attempts(screen, goal)
     for sentence in describe.made_before(detail):
         screen.say()
         screen.say(sentence)
@@ -71,12 +71,14 @@ def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> No
     print_goal(screen, detail.goal, moment)
     screen.facts(describe.origin_facts(detail), width=15)
     screen.facts(describe.obstacles(detail, moment), width=15)
-    _print_tries(screen, detail)
+    _print_attempts(screen, detail)
 
 
-def _print_tries(screen: Screen, detail: GoalDetail) -> None:
+def _print_attempts(screen: Screen, detail: GoalDetail) -> None:
     if detail.lookups:
-        screen.facts([(when(one.asked_at_ms), describe.lookup_sentence(one)) for one in detail.lookups], width=25)
+        screen.facts(
+            [(when(lookup.asked_at_ms), describe.lookup_sentence(lookup)) for lookup in detail.lookups], width=25
+        )
     tries = [(when(attempt.started_at_ms), describe.try_sentence(attempt)) for attempt in detail.attempts]
     screen.facts(tries or [("Attempts", describe.no_attempts(detail.goal))], width=25 if detail.attempts else 15)
 
@@ -102,7 +104,9 @@ def _print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
     screen.heading("Visitor in the event")
     if not found:
         screen.say("none of the places for a visitor id has a value", indent=2)
-    screen.facts([(one["path"], f"{shown(one.get('value'), 60)}: {trace.verdict(one)}") for one in found])
+    screen.facts(
+        [(candidate["path"], f"{shown(candidate.get('value'), 60)}: {trace.verdict(candidate)}") for candidate in found]
+    )
 
 
 def _print_keys(screen: Screen, element: Mapping[str, Any]) -> None:
@@ -145,7 +149,7 @@ def print_thread(screen: Screen, thread: Thread) -> None:
 # ----------------------------------------------------------------------------------------------- what stays hidden
 
 
-def hide_of(screen: Screen, details: Iterable[EventDetail], known: Mapping[str, Source] | None = None) -> None:
+def hide_events(screen: Screen, details: Iterable[EventDetail], known: Mapping[str, Source] | None = None) -> None:
     """Hide the secrets in these events, whatever part of them is shown. known: sources that were already read."""
     for detail in details:
         event = detail.event
@@ -156,9 +160,9 @@ def hide_of(screen: Screen, details: Iterable[EventDetail], known: Mapping[str, 
 def hide_goals(
     screen: Screen, conn: Connection, goals: Iterable[GoalLine | Example], known: Mapping[str, Source] | None = None
 ) -> None:
-    """Hide the secrets in the events that made these goals, or would have. known: as for `hide_of`."""
+    """Hide the secrets in the events that made these goals, or would have. known: as for `hide_events`."""
     shown = (queries.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))
-    hide_of(screen, (detail for detail in shown if detail is not None), known)
+    hide_events(screen, (detail for detail in shown if detail is not None), known)
 
 
 @lru_cache(maxsize=64)

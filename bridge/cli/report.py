@@ -16,7 +16,7 @@ import click
 from bridge import alarms, rules
 from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError, UsageError
 from bridge.identity.sentences import WAYS
 from bridge.store import Store, clock, rulesets
@@ -52,7 +52,7 @@ def report(since: int) -> None:
     Days are UTC. Money comes from the metadata `amount` and `currency`, added up with and without a visitor. Goals of
     test events are counted separately.
     """
-    screen = of_context()
+    screen = current_screen()
     with resources.store() as store:
         with store.read() as conn:
             since_ms = clock.read_ms(conn) - since
@@ -78,10 +78,11 @@ def as_json(found: Report) -> dict[str, Any]:
         "sales": [_money_json(money) for money in found.sales],
         "through": {source: dict(ways) for source, ways in found.through.items()},
         "attribution": [
-            {**asdict(one), "named": one.named, "sentence": alarms.attributed(one)} for one in found.attribution
+            {**asdict(source), "named": source.named, "sentence": alarms.attributed(source)}
+            for source in found.attribution
         ],
-        "waiting": [asdict(one) for one in found.waiting],
-        "rejected": [{**asdict(one), "example": f"goal_{one.example}"} for one in found.failures],
+        "waiting": [asdict(group) for group in found.waiting],
+        "rejected": [{**asdict(group), "example": f"goal_{group.example}"} for group in found.failures],
     }
 
 
@@ -101,12 +102,12 @@ def _rule_json(rule: RuleReport) -> dict[str, Any]:
 
 
 def _money_json(money: Money) -> dict[str, Any]:
-    whose = {"source": money.source, "rule": money.rule} if money.rule else {}
+    origin = {"source": money.source, "rule": money.rule} if money.rule else {}
     sums = {"with_visitor": money.with_visitor, "without_visitor": money.without_visitor}
     return {
-        **whose,
+        **origin,
         "currency": money.currency,
-        **{name: {"goals": one.goals, "amount": str(one.amount)} for name, one in sums.items()},
+        **{name: {"goals": part.goals, "amount": str(part.amount)} for name, part in sums.items()},
     }
 
 
@@ -145,7 +146,7 @@ def _print_visitors(screen: Screen, found: Report) -> None:
         screen.table(heads, [_ways(found, source, ways) for source in found.through], numbers=range(1, len(heads)))
     if found.attribution:
         screen.section("The last sales, sign-ups and so on")
-        screen.facts([(one.source, alarms.attributed(one)) for one in found.attribution])
+        screen.facts([(source.source, alarms.attributed(source)) for source in found.attribution])
 
 
 def _ways(found: Report, source: str, ways: Sequence[str]) -> tuple[str, ...]:
@@ -160,15 +161,17 @@ def _print_state(screen: Screen, found: Report) -> None:
         screen.facts(
             [
                 (
-                    f"{one.goals} {one.state}",
-                    f"{stands(one.state, one.reason)}, the oldest {ago(one.oldest_at_ms, found.until_ms)}",
+                    f"{group.goals} {group.state}",
+                    f"{stands(group.state, group.reason)}, the oldest {ago(group.oldest_at_ms, found.until_ms)}",
                 )
-                for one in found.waiting
+                for group in found.waiting
             ]
         )
     if found.failures:
         screen.section("Not delivered")
-        screen.facts([(f"{one.goals} {one.state}", f"{one.why} (goal_{one.example})") for one in found.failures])
+        screen.facts(
+            [(f"{group.goals} {group.state}", f"{group.why} (goal_{group.example})") for group in found.failures]
+        )
 
 
 def _row(rule: RuleReport) -> tuple[str, ...]:
@@ -179,8 +182,8 @@ def _row(rule: RuleReport) -> tuple[str, ...]:
 def _money_row(money: Money) -> tuple[str, ...]:
     cells = [
         cell
-        for one in (money.with_visitor, money.without_visitor)
-        for cell in ((one.text, str(one.goals)) if one.goals else ("", ""))
+        for part in (money.with_visitor, money.without_visitor)
+        for cell in ((part.text, str(part.goals)) if part.goals else ("", ""))
     ]
     return (money.source or "all", money.rule or "sales", money.currency or "(none)", *cells)
 
@@ -202,14 +205,14 @@ def coverage(since: int, mappings: Path | None) -> None:
     It also lists the paths in your rules that none of the newest events has; most of them are misspelt. If no rule
     uses an event type, deselect it at its provider, or write a rule for it. Nothing is sent or changed.
     """
-    screen = of_context()
+    screen = current_screen()
     rule_set = resources.load_rules(mappings)
     with resources.store() as store:
         with store.read() as conn:
             since_ms = clock.read_ms(conn) - since
         found = coverages.coverage(store, rule_set, since_ms)
         paths = unseen.unseen(store, rule_set, resources.settings_or_defaults(), since_ms)
-    screen.write_json({"since_ms": since_ms, **_coverage_json(found), "unseen_paths": [asdict(one) for one in paths]})
+    screen.write_json({"since_ms": since_ms, **_coverage_json(found), "unseen_paths": [asdict(path) for path in paths]})
     _print_coverage(screen, found, since)
     _print_unseen(screen, paths)
 
@@ -218,10 +221,10 @@ def _coverage_json(found: Coverage) -> dict[str, Any]:
     """Every event type and every rule; the types that no rule uses and the rules that made no goal are listed again."""
     return {
         "events": found.events,
-        "unused_types": [asdict(one) for one in found.unused],
-        "never_fired": [asdict(one) for one in found.idle],
-        "types": [{**asdict(one), "used": one.used} for one in found.types],
-        "rules": [asdict(one) for one in found.rules],
+        "unused_types": [asdict(event_type) for event_type in found.unused],
+        "never_fired": [asdict(rule) for rule in found.idle],
+        "types": [{**asdict(event_type), "used": event_type.used} for event_type in found.types],
+        "rules": [asdict(rule) for rule in found.rules],
     }
 
 
@@ -231,13 +234,13 @@ def _print_coverage(screen: Screen, found: Coverage, since: int) -> None:
         screen.section("Types that no rule uses")
         heads = ("SOURCE", "TYPE", "EVENTS", "LAST (UTC)", "NOTE")
         rows = [
-            (one.source, one.type or "(no type)", str(one.events), when_short(one.last_at_ms), found.note(one))
-            for one in found.unused
+            (row.source, row.type or "(no type)", str(row.events), when_short(row.last_at_ms), found.note(row))
+            for row in found.unused
         ]
         screen.table(heads, rows)
     if found.idle:
         screen.section("Rules that made no goal")
-        others = [(one.source, one.called, str(one.events), one.why) for one in found.idle]
+        others = [(rule.source, rule.called, str(rule.events), rule.why) for rule in found.idle]
         screen.table(("SOURCE", "RULE", "EVENTS", "WHY"), others)
 
 
@@ -253,7 +256,7 @@ def _print_unseen(screen: Screen, paths: Sequence[UnseenPath]) -> None:
 
 
 @dataclass(frozen=True)
-class _Sets:
+class _RuleSets:
     """The two sets to compare, and their names for people."""
 
     present: RuleSet
@@ -282,15 +285,15 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
     --shipped, those are the other rules, and the present ones are those that a running bridge loaded last. Nothing is
     sent or written. A goal that gets another name counts as one goal lost and one gained.
     """
-    screen = of_context()
+    screen = current_screen()
     settings = resources.settings_or_defaults()
     with resources.store() as store:
         sets = _sets(store, folder, shipped)
         with store.read() as conn:
             since_ms = clock.read_ms(conn) - since
-        present, other = (stored.preparer(store, one, settings) for one in (sets.present, sets.other))
+        present, other = (stored.preparer(store, rule_set, settings) for rule_set in (sets.present, sets.other))
         search = unseen.Search(store, sets.other, settings, since_ms)
-        with screen.progress("events") as step, resources.few_collections():
+        with screen.progress("events") as step, resources.infrequent_gc():
             result = backtests.compare(store, present, other, since_ms, step, search.see)
         paths = search.unseen()
         examples = [example for rule in result.rules for example in rule.examples]
@@ -298,7 +301,7 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
             for rule_set in (sets.present, sets.other):
                 printing.hide_goals(screen, conn, examples, rule_set.sources)
     failed = expect_no_loss and result.lost > 0
-    found = {**_backtest_json(result, sets.names), "unseen_paths": [asdict(one) for one in paths]}
+    found = {**_backtest_json(result, sets.names), "unseen_paths": [asdict(path) for path in paths]}
     screen.write_json({"ok": not failed, "since_ms": since_ms, **found})
     _print_backtest(screen, result, sets.names, since)
     _print_unseen(screen, paths)
@@ -306,35 +309,35 @@ def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_los
         raise BridgeError(f"{count(result.lost, 'goal')} would be lost, and --expect-no-loss allows none.")
 
 
-def _sets(store: Store, folder: Path | None, shipped: str | None) -> _Sets:
+def _sets(store: Store, folder: Path | None, shipped: str | None) -> _RuleSets:
     if folder is not None and shipped is not None:
         raise UsageError("Name a folder or --shipped VERSION, but not both.")
     own = resources.mappings_folder()
     if folder is not None:
-        return _Sets(resources.load_rules(own), _of_path(own, folder), (str(own), str(folder)))
+        return _RuleSets(resources.load_rules(own), _rules_at(own, folder), (str(own), str(folder)))
     if shipped is not None:
-        other = _of_release(own, shipped)
-        return _Sets(resources.load_rules(own), other, (str(own), f"{own} on the files of {shipped}"))
-    return _Sets(_in_force(store), resources.load_rules(own), ("the rules in force", str(own)))
+        other = _rules_with_release(own, shipped)
+        return _RuleSets(resources.load_rules(own), other, (str(own), f"{own} on the files of {shipped}"))
+    return _RuleSets(_rules_in_force(store), resources.load_rules(own), ("the rules in force", str(own)))
 
 
-def _of_path(own: Path, path: Path) -> RuleSet:
+def _rules_at(own: Path, path: Path) -> RuleSet:
     """The rules of a folder; for one file, its rules together with those of your other files."""
     if path.is_dir() or not path.exists():
         return resources.load_rules(path)
     return resources.compile_rules({**rules.read_files(own), path.name: rules.read_file(path)}, str(path.parent))
 
 
-def _of_release(own: Path, version: str) -> RuleSet:
+def _rules_with_release(own: Path, version: str) -> RuleSet:
     try:
-        of_release = backtests.files_of(version)
+        release_files = backtests.files_of(version)
     except KeyError:
         known = listing(backtests.versions())
         raise UsageError(f"The files of {version} are not included in this release; those of {known} are.") from None
-    return resources.compile_rules(backtests.instead(rules.read_files(own), of_release), str(own))
+    return resources.compile_rules(backtests.instead(rules.read_files(own), release_files), str(own))
 
 
-def _in_force(store: Store) -> RuleSet:
+def _rules_in_force(store: Store) -> RuleSet:
     """The rules that a running bridge loaded last."""
     with store.read() as conn:
         files = rulesets.last_accepted(conn)
@@ -361,8 +364,8 @@ def _backtest_json(result: Backtest, names: tuple[str, str]) -> dict[str, Any]:
 
 
 def _result_json(rule: RuleResult) -> dict[str, Any]:
-    said = asdict(rule) | {"examples": [_example_json(example) for example in rule.examples]}
-    return {name: value for name, value in said.items() if name != "origin" or value}
+    fields = asdict(rule) | {"examples": [_example_json(example) for example in rule.examples]}
+    return {name: value for name, value in fields.items() if name != "origin" or value}
 
 
 def _example_json(example: Example) -> dict[str, Any]:
@@ -373,7 +376,7 @@ def _example_json(example: Example) -> dict[str, Any]:
         "test": example.test,
         "goal": example.goal,
         "why": example.why,
-        "differences": [one._asdict() for one in example.differences],
+        "differences": [difference._asdict() for difference in example.differences],
     }
 
 
@@ -394,8 +397,8 @@ def _print_backtest(screen: Screen, result: Backtest, names: tuple[str, str], si
 
 
 def _events(result: Backtest, since: int) -> str:
-    told = f"{result.events - result.gone} of the last {span(since)}"
-    return f"{told}; {result.without_body}" if result.without_body else told
+    counted = f"{result.events - result.gone} of the last {span(since)}"
+    return f"{counted}; {result.without_body}" if result.without_body else counted
 
 
 def _result_row(rule: RuleResult) -> tuple[str, ...]:

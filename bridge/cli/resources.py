@@ -123,10 +123,10 @@ def store() -> Iterator[Store]:
 
 
 @contextmanager
-def few_collections() -> Iterator[None]:
-    """For work on thousands of events, which are freed one by one, so that the collector finds next to nothing.
+def infrequent_gc() -> Iterator[None]:
+    """Collect garbage rarely: for work on thousands of events, which leave next to nothing to collect.
 
-    It would otherwise scan all rules and modules again and again, which takes a third of the time.
+    Otherwise the collector scans all rules and modules again and again, which takes a third of the time.
     """
     usual = gc.get_threshold()
     gc.freeze()
@@ -178,7 +178,7 @@ def until_ms(conn: Connection, until: Point | None) -> int | None:
     return None if until is None else until.at(clock.read_ms(conn))
 
 
-def every(page_of: Callable[[Any], list[Any]], wanted: Any) -> list[Any]:
+def all_matching(page_of: Callable[[Any], list[Any]], wanted: Any) -> list[Any]:
     """All events or goals that match a filter, the oldest first."""
     found: list[Any] = []
     while page := page_of(replace(wanted, limit=1000)):
@@ -207,5 +207,5 @@ def _require_file(url: str) -> None:
 def _require_current(state: str) -> None:
     """A newer schema is fine: until a later release, migrations only add to it."""
     if state in ("empty", "older"):
-        what = "is empty" if state == "empty" else "has an older schema than this release"
-        raise SchemaError(f"The database {what}. Run `{MIGRATE}`.")
+        problem = "is empty" if state == "empty" else "has an older schema than this release"
+        raise SchemaError(f"The database {problem}. Run `{MIGRATE}`.")

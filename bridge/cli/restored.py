@@ -14,7 +14,7 @@ import click
 
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError, UsageError
 from bridge.store import Store, clock
 from bridge.store.delivery import restoring
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from bridge.store.delivery.restoring import Span, Unfinished
 
-BEATS_MS: Final = 12_000  # each process sends a heartbeat every 5 s
-LOOK_AGAIN_S: Final = 0.5
+HEARTBEAT_WITHIN_MS: Final = 12_000  # each process sends a heartbeat every 5 s
+POLL_S: Final = 0.5
 
 
 @command(
@@ -55,9 +55,9 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
     Stop every process of the bridge first, including the one that used the lost database. Running this twice does no
     harm.
     """
-    screen = of_context()
+    screen = current_screen()
     with resources.store() as store:
-        _require_quiet(store)
+        _require_stopped(store)
         with store.read() as conn:
             now_ms = clock.read_ms(conn)
             newest_ms = restoring.newest_ms(conn, now_ms)
@@ -66,12 +66,12 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
         _print(screen, from_ms, now_ms, waiting)
         parameters.confirm("Is this database a restored backup, and has every other bridge stopped sending?", yes=yes)
 
-        def noted(conn: Connection) -> Span:
+        def remember(conn: Connection) -> Span:
             sentence = f"The database is a backup of {when(from_ms)}: goals in it may have been sent already."
             changes.record(conn, "restored", "", sentence)
             return restoring.remember(conn, from_ms, clock.read_ms(conn))
 
-        span = store.run(noted)
+        span = store.run(remember)
     screen.answer(
         {"ok": True, "backed_up_at_ms": span.from_ms, "restored_at_ms": span.at_ms, **asdict(waiting)},
         "Noted. Start the bridge now; `python -m bridge goals --state unconfirmed` lists the goals that it asks"
@@ -79,15 +79,15 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
     )
 
 
-def _require_quiet(store: Store) -> None:
+def _require_stopped(store: Store) -> None:
     """BridgeError while a process runs. A backup holds the last heartbeat of its time, so only a newer one counts."""
     with store.read() as conn:
         first_ms = restoring.last_beat_ms(conn)
         now_ms = clock.read_ms(conn)
-    waits_s = 0.0 if first_ms is None else min(first_ms + BEATS_MS - now_ms, BEATS_MS) / 1000
-    until = time.monotonic() + waits_s
+    wait_s = 0.0 if first_ms is None else min(first_ms + HEARTBEAT_WITHIN_MS - now_ms, HEARTBEAT_WITHIN_MS) / 1000
+    until = time.monotonic() + wait_s
     while first_ms is not None and time.monotonic() < until:
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(POLL_S)
         with store.read() as conn:
             last_ms = restoring.last_beat_ms(conn)
         if last_ms is not None and last_ms > first_ms:

@@ -14,13 +14,13 @@ from typing import Any, Final
 import click
 
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError, UsageError
 from bridge.sandbox import server
 from bridge.sandbox.options import Options, changed
 from bridge.sandbox.simulator import secret_name
 
-_SECRET: Final = "whsec_of_the_sandbox"  # noqa: S105 - only for a play
+_SECRET: Final = "whsec_of_the_sandbox"  # noqa: S105 - of the sandbox only
 _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # goals that wait in a real database must not go to the sandbox
 
 
@@ -68,9 +68,11 @@ def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Se
     point a bridge at it, set DATAFAST_API_URL and DATAFAST_API_KEY as it says when it starts. Nothing leaves this
     machine.
     """
-    screen = of_context()
+    screen = current_screen()
     try:
-        chosen = changed(Options(keys=tuple(keys), known="any" if visitor == "any" else "seeded"), _switches(options))
+        chosen = changed(
+            Options(keys=tuple(keys), known="any" if visitor == "any" else "seeded"), _parsed_options(options)
+        )
         running = server.Sandbox(chosen, host=host, port=port)
     except ValueError as error:
         raise UsageError(f"--option: {error}") from None
@@ -83,7 +85,7 @@ def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Se
         screen.say("Stopped.")
 
 
-def _switches(options: Sequence[str]) -> dict[str, Any]:
+def _parsed_options(options: Sequence[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for option in options:
         name, equals, text = option.partition("=")
@@ -99,11 +101,11 @@ def _switches(options: Sequence[str]) -> dict[str, Any]:
 def _introduce(screen: Screen, url: str, api_url: str, key: str) -> None:
     screen.write_json({"url": url, "api_url": api_url})
     screen.say(f"The sandbox listens on {url}: open it in a browser to see the goals. Ctrl-C stops it.")
-    me = f"{shlex.quote(sys.executable)} -m bridge"
+    program = f"{shlex.quote(sys.executable)} -m bridge"
     secret = f"{secret_name('stripe')}={_SECRET}"
     screen.say("For the bridge, with a database of its own:")
-    there = f"DATAFAST_API_URL={api_url} DATAFAST_API_KEY={key} {_DATABASE}"
-    screen.line(f"    {there} {secret} {me} serve --port 8000")
+    variables = f"DATAFAST_API_URL={api_url} DATAFAST_API_KEY={key} {_DATABASE}"
+    screen.line(f"    {variables} {secret} {program} serve --port 8000")
     screen.say("For a sale, once the bridge listens:")
-    screen.line(f"    {secret} {me} simulate stripe-purchase --to http://127.0.0.1:8000")
+    screen.line(f"    {secret} {program} simulate stripe-purchase --to http://127.0.0.1:8000")
     screen.out.flush()

@@ -62,9 +62,9 @@ class Screen:
         """Write one JSON document, for scripts. A terminal may show it, so control characters are escaped."""
         if not self.as_json:
             return
-        spelled = not (self.out.encoding or "utf-8").lower().replace("-", "").startswith("utf")
+        ascii_only = not (self.out.encoding or "utf-8").lower().replace("-", "").startswith("utf")
         value = hidden_in(value, self._hidden) if self._hidden else value
-        self.out.write(escaped(json.dumps(value, ensure_ascii=spelled, indent=2, default=str)) + "\n")
+        self.out.write(escaped(json.dumps(value, ensure_ascii=ascii_only, indent=2, default=str)) + "\n")
 
     def answer(self, value: Any, *sentences: str) -> None:
         """Write the whole answer: as JSON, or as these sentences."""
@@ -83,7 +83,7 @@ class Screen:
                 click.echo(clean(hint), file=self.err)
 
     def warn(self, sentence: str) -> None:
-        """Write a sentence to stderr, beside the answer."""
+        """Write a warning to stderr, apart from the answer."""
         click.echo(self.warning(sentence), file=self.err)
 
     def warning(self, sentence: str) -> str:
@@ -127,17 +127,17 @@ class Screen:
         self, pairs: Sequence[tuple[str, str]], *, indent: int = 2, width: int | None = None, label_style: str = QUIET
     ) -> None:
         """Write labels and values, one per line; on a terminal, a long value continues below its beginning."""
-        wide = width or max((len(label) for label, _ in pairs), default=0) + 2
+        label_width = width or max((len(label) for label, _ in pairs), default=0) + 2
         if not self.terminal:
             for label, value in pairs:
-                self._write(f"{' ' * indent}{self._clean(label):<{wide}}{self._clean(value)}".rstrip())
+                self._write(f"{' ' * indent}{self._clean(label):<{label_width}}{self._clean(value)}".rstrip())
             return
         from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
         grid = Table.grid()
-        grid.add_column(width=wide, no_wrap=True)
+        grid.add_column(width=label_width, no_wrap=True)
         grid.add_column(overflow="fold")
         for label, value in pairs:
             grid.add_row(Text(self._clean(label), style=label_style), Text(self._clean(value)))
@@ -164,15 +164,15 @@ class Screen:
             self._plain_table(heads, texts, numbers)
 
     @contextmanager
-    def progress(self, what: str) -> Iterator[Callable[[int], None]]:
+    def progress(self, label: str) -> Iterator[Callable[[int], None]]:
         """Show the progress of long work by `step(done)`, on a terminal only."""
         if not self.terminal or not self.err.isatty():
             yield lambda _done: None
             return
         from rich.console import Console
 
-        with Console(file=self.err).status(what) as status:
-            yield lambda done: status.update(f"{what}: {done}")
+        with Console(file=self.err).status(label) as status:
+            yield lambda done: status.update(f"{label}: {done}")
 
     # --------------------------------------------------------------------------------------------------- means
 
@@ -186,10 +186,10 @@ class Screen:
 
     def _plain_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> None:
         widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-        sides = ["rjust" if i in numbers else "ljust" for i in range(len(heads))]
+        alignments = ["rjust" if i in numbers else "ljust" for i in range(len(heads))]
         for row in [heads, *rows]:
-            cells = zip(row, sides, widths, strict=True)
-            line = "  ".join(getattr(cell, side)(width) for cell, side, width in cells)
+            cells = zip(row, alignments, widths, strict=True)
+            line = "  ".join(getattr(cell, align)(width) for cell, align, width in cells)
             self._write(line.rstrip())
 
     def _rich_table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[int] = ()) -> None:
@@ -225,13 +225,13 @@ def open_standard_streams() -> None:
 
 
 def unwritten_reason(error: Exception) -> str | None:
-    """Why the output cannot be written (a full disk, a closed stdout); None if the error is another one."""
-    found = error if isinstance(error, OSError) and error.errno in _CANNOT_WRITE else None
+    """Why the output cannot be written (a full disk, a closed stdout); None if this is not the error."""
+    cause = error if isinstance(error, OSError) and error.errno in _CANNOT_WRITE else None
     try:
         sys.stdout.flush()
-    except OSError as again:
-        found = again
-    return None if found is None else os_reason(found)
+    except OSError as flush_error:
+        cause = flush_error
+    return None if cause is None else os_reason(cause)
 
 
 def hang_up() -> None:
@@ -249,7 +249,7 @@ def clean_lines(text: str) -> str:
     return "\n".join(map(clean, text.split("\n")))
 
 
-def of_context() -> Screen:
+def current_screen() -> Screen:
     """The screen of the running command."""
     screen = click.get_current_context().find_root().obj
     assert isinstance(screen, Screen)

@@ -20,9 +20,9 @@ import click
 
 from bridge.cli import resources
 from bridge.cli.catalogue import Command, command, write_settings
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError, StoreError, StoreUnavailable
-from bridge.settings import HERE, Settings, database_file, database_url
+from bridge.settings import LOCALHOST, Settings, database_file, database_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from bridge.app import Bridge
 
-AGAIN_S = 1.0  # between two attempts to reach the database
-_INSTEAD: Final = "put a backup there, or name another file in DATABASE_URL"
+RETRY_S = 1.0  # between two attempts to reach the database
+_REMEDY: Final = "put a backup there, or name another file in DATABASE_URL"
 GUNICORN = ("-c", "python:bridge.server.gunicorn_conf", "bridge.web.wsgi:app")
 
 
@@ -59,7 +59,7 @@ def serve(port: int | None, host: str | None) -> None:
     file does not stop it: the bridge goes on with the last good set and says so. A SQLite database is created or
     migrated automatically; for PostgreSQL, run `python -m bridge migrate` once per release.
     """
-    screen = of_context()
+    screen = current_screen()
     _override(port, host)
     settings = resources.settings()
     _print_warnings(screen, settings.warnings)
@@ -72,7 +72,7 @@ def _override(port: int | None, host: str | None) -> None:
     """Put the options where the settings are read, also by gunicorn's configuration."""
     if port is not None and host is None and not resources.environ().get("PORT", "").strip():
         # A port that a person types does not come from a platform.
-        host = resources.environ().get("BRIDGE_HOST", "").strip() or HERE
+        host = resources.environ().get("BRIDGE_HOST", "").strip() or LOCALHOST
     given = {"PORT": port, "BRIDGE_HOST": host}
     os.environ.update({name: str(value) for name, value in given.items() if value is not None})
 
@@ -91,7 +91,7 @@ def _require_writable(url: str) -> None:
             conn.execute("SELECT count(*) FROM sqlite_master").fetchone()  # fails if the file is damaged
     except sqlite3.Error as error:
         if "locked" not in str(error):
-            raise StoreUnavailable(f"the database {file} cannot be used: {error}; {_INSTEAD}") from None
+            raise StoreUnavailable(f"the database {file} cannot be used: {error}; {_REMEDY}") from None
 
 
 def _require_address(host: str, port: int) -> None:
@@ -143,20 +143,20 @@ def worker() -> None:
     from bridge import logs
 
     settings = resources.settings()
-    _print_warnings(of_context(), settings.warnings)
+    _print_warnings(current_screen(), settings.warnings)
     _require_writable(settings.database_url)
     logs.configure(settings.bridge_log_format)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    working = _built(settings, stop)
-    if working is not None:
-        working.start()
+    running = _build(settings, stop)
+    if running is not None:
+        running.start()
         stop.wait()
-        working.stop()
+        running.stop()
 
 
-def _built(settings: Settings, stop: Event) -> Bridge | None:
+def _build(settings: Settings, stop: Event) -> Bridge | None:
     """The worker's bridge once the database can be used; a restart of the database must not end the process."""
     from bridge import app, logs
     from bridge.server import share_memory
@@ -170,7 +170,7 @@ def _built(settings: Settings, stop: Event) -> Bridge | None:
             if str(error) != logged:
                 logged = str(error)
                 logs.get("worker").warning("start.waits", reason=logged)
-            stop.wait(AGAIN_S)
+            stop.wait(RETRY_S)
     return None
 
 
@@ -180,7 +180,7 @@ _SCHEMA: Final = {
 }
 
 
-_WAITS: Final = (
+_WAITING: Final = (
     "Waiting for up to 10 min, because {}: a backup or a long transaction uses the tables. The bridge keeps working."
 )
 
@@ -193,8 +193,8 @@ def migrate() -> None:
     """
     from bridge import store
 
-    screen = of_context()
+    screen = current_screen()
     with closing(store.open(resources.database_url(), pool_size=1, patience_s=resources.CONNECTION_S)) as opened:
-        store.migrate(opened, waits=lambda reason: click.echo(_WAITS.format(reason), file=screen.err))
+        store.migrate(opened, waits=lambda reason: click.echo(_WAITING.format(reason), file=screen.err))
         state = store.schema_state(opened)
     screen.answer({"ok": True, "schema": state}, _SCHEMA[state])

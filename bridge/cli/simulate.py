@@ -19,7 +19,7 @@ import click
 from bridge import mapping_tests, sources
 from bridge.cli import captured, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError, UsageError
 from bridge.model import BodyForm, Request, Source
 from bridge.sandbox import encode, mix, scenarios, sign, simulator
@@ -29,7 +29,7 @@ from bridge.text import count, listing
 if TYPE_CHECKING:
     from bridge.sandbox.simulator import Sent
 
-_OF_THE_TRANSPORT: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
+_TRANSPORT_HEADERS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection", "accept-encoding"})
 
 
 @command(
@@ -76,17 +76,17 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
     Events are signed with the variables that the bridge reads (STRIPE_WEBHOOK_SECRET, …), so set the same values. The
     exit code is 1 if the bridge answered an event with anything but 200.
     """
-    screen = of_context()
+    screen = current_screen()
     if listed:
         _list(screen)
         return 0
     if (scenario is None) == (given["file"] is None):
-        both = " Not both." if scenario is not None else ""
-        named = "Name a scenario (simulate stripe-refund; --list shows all), or a file: --file event.json."
-        raise UsageError(f"{named}{both}")
-    of_scenarios = ("shuffle", "test", "seed")
-    if scenario is None and (odd := [name for name in of_scenarios if given[name] not in (None, False)]):
-        raise UsageError(f"--{odd[0]} is for scenarios; a file is posted as it is.")
+        ending = " Not both." if scenario is not None else ""
+        sentence = "Name a scenario (simulate stripe-refund; --list shows all), or a file: --file event.json."
+        raise UsageError(f"{sentence}{ending}")
+    scenario_options = ("shuffle", "test", "seed")
+    if scenario is None and (misplaced := [name for name in scenario_options if given[name] not in (None, False)]):
+        raise UsageError(f"--{misplaced[0]} is for scenarios; a file is posted as it is.")
     targets = targets or (f"http://127.0.0.1:{resources.settings_or_defaults().port}",)
     for to in targets:
         simulator.target(to, "")  # reports a wrong URL before anything is sent
@@ -94,15 +94,15 @@ def simulate(scenario: str | None, targets: Sequence[str], listed: bool, **given
         sent, seed = _scenario(screen, str(scenario), targets, given)
     else:
         sent, seed = _file(screen, given, targets), None
-    screen.write_json(({"seed": seed} if seed is not None else {}) | {"sent": [_row(one) for one in sent]})
-    refused = sum(not one.ok for one in sent)
+    screen.write_json(({"seed": seed} if seed is not None else {}) | {"sent": [_row(outcome) for outcome in sent]})
+    refused = sum(not outcome.ok for outcome in sent)
     if refused:
         screen.say(f"{count(refused, 'event')} not accepted.")
     return 1 if refused else 0
 
 
 def _list(screen: Screen) -> None:
-    rows = [(one.name, one.help, " ".join(one.shapes)) for one in SCENARIOS.values()]
+    rows = [(scenario.name, scenario.help, " ".join(scenario.shapes)) for scenario in SCENARIOS.values()]
     screen.write_json([{"name": name, "help": text, "versions": shapes.split()} for name, text, shapes in rows])
     screen.table(("SCENARIO", "WHAT HAPPENS", "VERSIONS (name@version)"), rows)
 
@@ -117,24 +117,24 @@ def _scenario(screen: Screen, name: str, targets: Sequence[str], given: Mapping[
         steps = mix.reordered(steps, seed=seed)
     secrets = simulator.secrets_from(resources.environ(), steps)
     sent: list[Sent] = []
-    for one in simulator.play(steps, targets, secrets, now_s=time.time, sleep=time.sleep):
-        _show(screen, one, len(sent), len(steps))
-        sent.append(one)
+    for outcome in simulator.play(steps, targets, secrets, now_s=time.time, sleep=time.sleep):
+        _show(screen, outcome, len(sent), len(steps))
+        sent.append(outcome)
     return sent, seed
 
 
-def _show(screen: Screen, one: Sent, before: int, of: int) -> None:
+def _show(screen: Screen, outcome: Sent, sent_before: int, total: int) -> None:
     """Say what became of an event. BridgeError if nobody answers at the URL."""
-    if one.unreachable:
+    if outcome.unreachable:
         raise BridgeError(
-            f"{one.url} cannot be reached ({one.answer}): start the bridge with `python -m bridge serve`, or name"
-            f" another --to; {before} of {count(of, 'event')} sent before"
+            f"{outcome.url} cannot be reached ({outcome.answer}): start the bridge with `python -m bridge serve`, or"
+            f" name another --to; {sent_before} of {count(total, 'event')} sent before"
         )
-    answer = one.answer if one.status is None else f"{one.status} {one.answer}"
-    screen.mark("ok" if one.ok else "fail", f"{one.step.type} {one.step.id}: {answer}")
+    answer = outcome.answer if outcome.status is None else f"{outcome.status} {outcome.answer}"
+    screen.mark("ok" if outcome.ok else "fail", f"{outcome.step.type} {outcome.step.id}: {answer}")
 
 
-# ------------------------------------------------------------------------------------------------- a file of one's own
+# ------------------------------------------------------------------------------------------------- a file of your own
 
 
 def _file(screen: Screen, given: Mapping[str, Any], targets: Sequence[str]) -> list[Sent]:
@@ -168,7 +168,7 @@ def _request(source: Source, content: bytes, sets: Sequence[str], headers: Seque
     request = captured.request(content, source.name)
     request = replace(request, method="POST", body=_body(source, request.body, sets))
     kind = "application/json" if source.body is BodyForm.JSON else "application/x-www-form-urlencoded"
-    kept = {name: value for name, value in request.headers.items() if name not in _OF_THE_TRANSPORT}
+    kept = {name: value for name, value in request.headers.items() if name not in _TRANSPORT_HEADERS}
     named = dict(_header(text) for text in headers)
     return replace(request, headers={"content-type": kind, **kept, **named})
 
@@ -188,7 +188,7 @@ def _body(source: Source, body: bytes, sets: Sequence[str]) -> bytes:
     return mapping_tests.body_of(source, document) if source.body is BodyForm.FORM else body
 
 
-def _in_its_field(source: Source, request: Request) -> Request:
+def _in_form_field(source: Source, request: Request) -> Request:
     """The request with its JSON as the only form field, for senders that wrap it."""
     if source.body is not BodyForm.JSON_FIELD or not request.body.lstrip().startswith(b"{"):
         return request
@@ -206,12 +206,12 @@ def _signed(source: Source, request: Request) -> tuple[Step, Request]:
     """The request signed with the source's own scheme, and what the bridge will read from it."""
     # The same file is the same event, like a provider's retry.
     event_id = f"sim_{hashlib.sha256(request.body).hexdigest()[:24]}"
-    inside = any(place.where == "body" for place in source.verify.signature.places)  # Ko-fi: in the JSON, not the form
-    if inside and not _is_object(request.body):
+    in_body = any(place.where == "body" for place in source.verify.signature.places)  # Ko-fi: in the JSON, not the form
+    if in_body and not _is_object(request.body):
         raise UsageError(f"{source.name} has its token in its JSON, and the file is not a JSON object.")
-    signed = _in_its_field(source, request) if not inside else request
+    signed = _in_form_field(source, request) if not in_body else request
     signed = sign.by_scheme(source.verify, signed, source.secrets[0], event_id, int(time.time()))
-    signed = _in_its_field(source, signed)
+    signed = _in_form_field(source, signed)
     envelope = sources.read(source, signed).envelope
     return Step(0, source.name, "", envelope.type or "an event", envelope.id or "without an id", {}), signed
 
@@ -223,12 +223,12 @@ def _is_object(body: bytes) -> bool:
         return False
 
 
-def _row(one: Sent) -> dict[str, Any]:
+def _row(outcome: Sent) -> dict[str, Any]:
     return {
-        "type": one.step.type,
-        "id": one.step.id,
-        "url": one.url,
-        "status": one.status,
-        "answer": one.answer,
-        "ms": round(one.ms, 1),
+        "type": outcome.step.type,
+        "id": outcome.step.id,
+        "url": outcome.url,
+        "status": outcome.status,
+        "answer": outcome.answer,
+        "ms": round(outcome.ms, 1),
     }

@@ -10,7 +10,7 @@ import click
 from bridge import snippet as scripts
 from bridge.cli import parameters
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError, UsageError, os_reason
 
 
@@ -37,7 +37,7 @@ def snippet(tools: str | None, out: Path | None, base_url: str | None) -> None:
     The bridge serves a copy for all tools, which never changes, as `/bridge.<hash>.js`. docs/snippet.md says what the
     script cannot do.
     """
-    screen = of_context()
+    screen = current_screen()
     if base_url is not None and (tools is not None or out is not None):
         raise UsageError("--base-url loads the bridge's own copy, for all tools: leave out --for and --out.")
     names = scripts.chosen(scripts.TOOLS if tools is None else tools.split(","))
@@ -57,11 +57,11 @@ def snippet(tools: str | None, out: Path | None, base_url: str | None) -> None:
 
 def _write(file: Path, code: str) -> None:
     """Write the whole file or none of it: a web server may be reading the folder."""
-    whole = file.with_name(f".{file.name}.new")
+    temporary = file.with_name(f".{file.name}.new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_text(code, "utf-8")
-        whole.replace(file)
+        temporary.write_text(code, "utf-8")
+        temporary.replace(file)
     except OSError as error:
         raise BridgeError(f"{file} cannot be written: {os_reason(error)}.") from None
 

@@ -16,7 +16,7 @@ import click
 
 from bridge.cli import parameters, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.presets import stated
 from bridge.store.inbox import first_messages
 from bridge.text import ago
@@ -42,47 +42,47 @@ def sources(source: str | None, base_url: str | None) -> None:
     events (a charge, its payment, its customer), so that their visitor is found. Select exactly these at the provider:
     any other event only costs requests, and without one of these a refund or a dispute may not find its visitor.
     """
-    screen = of_context()
+    screen = current_screen()
     rule_set = resources.load_rules()
     if source is not None:
         resources.source(rule_set, source)
     base = (base_url or setting_up.host_address(resources.environ()) or setting_up.PLACEHOLDER).rstrip("/")
     names = [source] if source else sorted(rule_set.sources)
     setups = [setting_up.setup(rule_set, name, base) for name in names]
-    screen.write_json([asdict(one) for one in setups])
-    for one in setups:
-        _print(screen, one)
+    screen.write_json([asdict(setup) for setup in setups])
+    for setup in setups:
+        _print(screen, setup)
     _print_first_messages(screen, (rule_set.sources[name] for name in names))
     if base == setting_up.PLACEHOLDER:
         screen.say("Add --base-url https://… to see the URLs ready to paste.")
 
 
-def _print(screen: Screen, one: setting_up.Setup) -> None:
-    screen.heading(f"{one.source} ({one.provider})")
-    facts = [("URL", one.url), ("Secret", one.secret)]
-    if one.secret_hint and not one.secret_is_set:
-        facts.append(("", f"it is {one.secret_hint}"))
-    if one.where:
-        facts.append(("Where", one.where))
-    if one.cannot_be_set_up:
-        facts.append(("Warning", f"it cannot be set up: {one.cannot_be_set_up}"))
-    screen.facts([*facts, *one.set_up])
-    _print_goal_events(screen, one)
-    _print_events(screen, setting_up.VISITOR_EVENTS, one.link_events)
-    by_command = stated(one.provider, "commands") is not None
-    screen.say("Or by command:" if by_command else f"Is it there? (answers {one.get_answers})", indent=2)
-    for line in one.command:
+def _print(screen: Screen, setup: setting_up.Setup) -> None:
+    screen.heading(f"{setup.source} ({setup.provider})")
+    facts = [("URL", setup.url), ("Secret", setup.secret)]
+    if setup.secret_hint and not setup.secret_is_set:
+        facts.append(("", f"it is {setup.secret_hint}"))
+    if setup.where:
+        facts.append(("Where", setup.where))
+    if setup.cannot_be_set_up:
+        facts.append(("Warning", f"it cannot be set up: {setup.cannot_be_set_up}"))
+    screen.facts([*facts, *setup.set_up])
+    _print_goal_events(screen, setup)
+    _print_events(screen, setting_up.VISITOR_EVENTS, setup.link_events)
+    by_command = stated(setup.provider, "commands") is not None
+    screen.say("Or by command:" if by_command else f"Is it there? (answers {setup.get_answers})", indent=2)
+    for line in setup.command:
         screen.line(f"    {line}")
     screen.say()
 
 
-def _print_goal_events(screen: Screen, one: setting_up.Setup) -> None:
-    for label, events in setting_up.goal_lists(one):
+def _print_goal_events(screen: Screen, setup: setting_up.Setup) -> None:
+    for label, events in setting_up.goal_lists(setup):
         _print_events(screen, label, events)
-    if one.subscribe:
-        api = stated(one.provider, "subscribe")
+    if setup.subscribe:
+        api = stated(setup.provider, "subscribe")
         screen.say(f"One command for each of those; {api['needs']}:", indent=2)
-        for line in one.subscribe:
+        for line in setup.subscribe:
             screen.line(f"    {line}")
 
 
@@ -113,9 +113,11 @@ def _print_messages(screen: Screen, source: Source, found: list[FirstMessage]) -
     screen.heading(f"First messages to {source.name}")
     if not found:
         screen.say(f"None within the last hour. Have {provider} send it, then run this again.", indent=2)
-    for one in found:
-        screen.line(f"    {one.token}")
-        screen.say(f"came {ago(one.at_ms, resources.now_ms())} from {one.sender or 'an unknown address'}", indent=6)
+    for message in found:
+        screen.line(f"    {message.token}")
+        screen.say(
+            f"came {ago(message.at_ms, resources.now_ms())} from {message.sender or 'an unknown address'}", indent=6
+        )
     if found:
         screen.line(f"  Anybody can send one: compare it with {provider}'s page before you set it as the secret.")
     screen.say()

@@ -13,7 +13,7 @@ import click
 
 from bridge.cli import printing, resources
 from bridge.cli.catalogue import command
-from bridge.cli.screen import Screen, of_context
+from bridge.cli.screen import Screen, current_screen
 from bridge.errors import BridgeError
 from bridge.identity.people import is_address
 from bridge.text import when
@@ -33,21 +33,21 @@ if TYPE_CHECKING:
         ("why 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed", "a visitor"),
     ]
 )
-@click.argument("what", metavar="X")
-def why(what: str) -> None:
+@click.argument("name", metavar="X")
+def why(name: str) -> None:
     """Show what happened to X, and why.
 
     X is an event (ev_12, or the provider's id), a goal (goal_7), a key of the provider (cus_…, sub_…, an order's
     number), a person (your app's id of a user, an e-mail address) or a DataFast visitor id. The exit code is 1 if
     nothing has that name.
     """
-    screen, given = of_context(), resources.environ()
-    text = what.strip()
+    screen, given = current_screen(), resources.environ()
+    text = name.strip()
     with resources.store() as store, store.read() as conn:
         known = look_up(conn, f"ev_{text}" if re.fullmatch(r"\d{1,6}", text) else text, given)
         if not known.events and not known.goals and known.thread is None and text.isdigit():
             known = look_up(conn, text, given)
-        printing.hide_of(screen, (*known.events, *known.line))
+        printing.hide_events(screen, (*known.events, *known.line))
         printing.hide_goals(screen, conn, [detail.goal for detail in known.goals])
     if not (known.events or known.goals or known.thread):
         if is_address(text):
@@ -56,7 +56,7 @@ def why(what: str) -> None:
                 " and only as hashes."
             )
         raise BridgeError(
-            f"Nothing is known of {what!r}: no event (ev_12, or the provider's id), no goal (goal_7), no visitor, and"
+            f"Nothing is known of {name!r}: no event (ev_12, or the provider's id), no goal (goal_7), no visitor, and"
             " no key that an event named (cus_…, sub_…) has this name. If the provider says that it was delivered,"
             " `python -m bridge doctor` says whether requests are refused."
         )

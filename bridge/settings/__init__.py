@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)", re.ASCII)
 _FOREVER: Final = "36500d"
-EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - a platform's router needs every interface
-HERE: Final = "127.0.0.1"
+ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104 - a platform's router needs every interface
+LOCALHOST: Final = "127.0.0.1"
 CONSOLE_TOKEN_MIN: Final = 16  # characters of an admin token that opens the console
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -305,7 +305,7 @@ class Settings:
     )
     port: int = _setting("8000", "port of the web process", _whole(0, 65_535, "a port number from 0 to 65535"))
     bridge_host: str = _setting(
-        HERE, "address of the web process; if unset where a platform sets PORT, 0.0.0.0 (all interfaces)"
+        LOCALHOST, "address of the web process; if unset where a platform sets PORT, 0.0.0.0 (all interfaces)"
     )
     bridge_processes: int = _setting("1", "web processes", _up_to(256))
     bridge_threads: int = _setting("32", "maximum number of threads for pages, per web process", _up_to(1_024))
@@ -396,7 +396,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             problems.append(f"{setting.name} is {_shown(text or '', secret=setting.secret)}, but must be {error}")
     if environ.get("PORT", "").strip() and not environ.get("BRIDGE_HOST", "").strip():
-        values["bridge_host"] = EVERYWHERE
+        values["bridge_host"] = ALL_INTERFACES
     values["bridge_allow_ephemeral"] = bool(values["bridge_allow_ephemeral"])
     values["bridge_alerts"] = values["bridge_alerts"] or ()
     problems += _combinations(environ, values)
@@ -480,5 +480,5 @@ def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> 
         raise SettingsError([".env is not UTF-8: save it as UTF-8, or remove it"]) from None
     found = {name: value for name, value in below.items() if value is not None}
     if found.get("PORT") and not environ.get("PORT"):
-        found.setdefault("BRIDGE_HOST", HERE)  # a port set in .env is not a platform's
+        found.setdefault("BRIDGE_HOST", LOCALHOST)  # a port set in .env is not a platform's
     return {**found, **environ}

@@ -29,7 +29,7 @@ def stripe(sandbox):
 
 
 def told(sandbox, key=KEY, store=None):
-    found = doctor.of_stripe(load({"STRIPE_API_KEY": key} if key else {}), store, sandbox.url)
+    found = doctor.check_stripe(load({"STRIPE_API_KEY": key} if key else {}), store, sandbox.url)
     return [astuple(finding) for finding in found]
 
 
