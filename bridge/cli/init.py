@@ -254,7 +254,7 @@ def _event_types(setup: Setup) -> str:
         sentences.append(f"To find the visitor of later ones: {_quoted(setup.link_events)}.")
     if setup.subscribe:
         needs = stated(setup.provider, "subscribe")["needs"]
-        calls = "\n".join(["```console", *(f"$ {line}" for line in setup.subscribe), "```"])
+        calls = "\n".join(f"$ {line}" for line in setup.subscribe)
         sentences.append(
             f"One command for each event that the URL above does not receive; {needs}:\n\n```console\n{calls}\n```"
         )

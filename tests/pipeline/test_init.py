@@ -207,7 +207,7 @@ def test_the_readme_has_a_call_for_each_event_that_the_url_does_not_receive(said
     readme = Path("shop/README.md").read_text()
     calls = re.findall(r"^\$ curl -X PUT .* -d resource_name=(\w+) ", readme, re.MULTILINE)
     assert calls == ["refund", "dispute", "cancellation"]
-    assert "the scope view_sales:\n\n```console\n" in readme
+    assert re.search(r"the scope view_sales:\n\n```console\n(\$ curl .*\n){3}```\n\n", readme)
 
 
 def test_every_tool_that_ships_a_file_can_be_named(said):
