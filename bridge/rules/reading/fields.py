@@ -1,4 +1,4 @@
-"""Which fields a provider's events have, judged by samples: suggests corrections for paths and words of a rule.
+"""Which fields a provider's events have, judged by samples: suggests corrections for the paths and words of a rule.
 
 The samples are never complete, and providers add fields, so nothing found here is a reason to refuse a file.
 `docs.fields` writes fields.json.
@@ -35,8 +35,6 @@ _DOCUMENTED: Final = "~"  # marks a field whose words are those that it document
 # Names that people put before a field that is at the top of the body.
 _WRAPPERS: Final = frozenset({"data", "object", "payload", "event", "order", "sale", "json", "request", "attributes"})
 _TRUE, _FALSE = frozenset({"yes", "on", "y", "1", "ja", "oui"}), frozenset({"no", "off", "n", "0", "nein", "non"})
-
-
 _FUNCTION: Final = re.compile(r"([A-Za-z]+)\([^()]*\)")
 _ARITHMETIC: Final = re.compile(r"([\w-]+ ?[/*+] ?[0-9.]+)$")
 _FILTERS: Final = ("lower", "upper", "round", "join", "date")
@@ -91,7 +89,7 @@ class Fields:
         self._nested = nested and len(objects) <= _OBJECTS
         self._is_whole = known.get("whole", False)
         self.values = values
-        self._all = sorted([*_paths(self._tree), *map(tuple, self._named)], key=lambda one: (len(one), one))
+        self._all = sorted([*_paths(self._tree), *map(tuple, self._named)], key=lambda names: (len(names), names))
 
     @property
     def is_unknown(self) -> bool:
@@ -114,7 +112,7 @@ class Fields:
         before = ""
         while steps[0].name in ("was", "body") and len(steps) > 1:
             before, steps = f"{before}{steps[0].written}.", steps[1:]
-        return None if steps[0].name in _SPECIAL else self._told(path, steps, before)
+        return None if steps[0].name in _SPECIAL else self._explanation(path, steps, before)
 
     def _in_another_language(self, path: str) -> str | None:
         """What is wrong with a path written as in JavaScript, a shell or a spreadsheet."""
@@ -133,7 +131,7 @@ class Fields:
             return f'"{path}" is not how a path is written; did you mean "{plain}"?'
         return None
 
-    def _told(self, path: str, steps: list[PathStep], before: str) -> str | None:
+    def _explanation(self, path: str, steps: list[PathStep], before: str) -> str | None:
         found, end = self._follow(steps)
         if found is None:
             return None
@@ -192,11 +190,11 @@ class Fields:
             wraps = isinstance(below, dict) and len(tree) <= _WRAPPED < len(below)
             if end and wraps and self._has(below, steps[end:]) and names[end] in below:
                 return _written([*steps[:end], PathStep(name, name), *steps[end:]])
-        for gone in range(end + 1):
-            left = steps[:gone] + steps[gone + 1 :]
-            too_many = "previous_attributes" in names or (end == 0 and names[0] in _WRAPPERS)
-            if left and too_many and self._has(self._tree, left, own=True):
-                return _written(left)
+        may_remove = "previous_attributes" in names or (end == 0 and names[0] in _WRAPPERS)
+        for removed in range(end + 1) if may_remove else ():
+            rest = steps[:removed] + steps[removed + 1 :]
+            if rest and self._has(self._tree, rest, own=True):
+                return _written(rest)
         return self.ending(_written(steps)) if end == 0 and self._nested else None
 
     def ending(self, path: str) -> str | None:
@@ -233,8 +231,8 @@ class Fields:
         """Whether the last field of this path is one that people send: a number, a boolean, or named like a word."""
         name = steps_of(path)[-1].name
         kind = self._kind([step.name for step in steps_of(path)])
-        said = re.search(r"_(?:status|email|name|reason|interval|country|currency|code|url|total)$", name)
-        return kind == "n" or (kind == "b" and "_" in name) or (kind[:1] == "s" and said is not None)
+        is_word = re.search(r"_(?:status|email|name|reason|interval|country|currency|code|url|total)$", name)
+        return kind == "n" or (kind == "b" and "_" in name) or (kind[:1] == "s" and is_word is not None)
 
     # ------------------------------------------------------------------------------------------------------- words
 
@@ -245,31 +243,31 @@ class Fields:
             steps = steps[1:]
         kind = self._kind_of([step.name for step in steps])
         if kind == "b":
-            return _of_yes_or_no(literal)
+            return _not_boolean(literal)
         if kind == "n":
-            return _of_number(literal)
+            return _not_number(literal)
         words = kind.split()[1:]
-        return self._of_words(literal, words) if words and isinstance(literal, str) else None
+        return self._not_a_word(literal, words) if words and isinstance(literal, str) else None
 
     def _kind_of(self, names: list[str]) -> str:
         """The kind of a field, or of a value of the preset that consists only of fields."""
         if names[:1] != ["value"] or len(names) != 2:
             return self._kind(names)
         templates = re.findall(r"\{([^{}]*)\}", json.dumps(self.values.get(names[1], "")).strip('"'))
-        alternatives = [path for one in templates if "|" not in one for path in one.split(" or ")]
+        alternatives = [path for template in templates if "|" not in template for path in template.split(" or ")]
         kinds = [self._kind([step.name for step in steps_of(path)]) for path in alternatives]
         if (
             not kinds
-            or any("|" in one for one in templates)
+            or any("|" in template for template in templates)
             or any(kind[:1] != "s" or " " not in kind for kind in kinds)
         ):
             return ""
         words = {word for kind in kinds for word in kind.split()[1:]} - {_COMPLETE, _DOCUMENTED}
         signs = [{_COMPLETE, _DOCUMENTED} & set(kind.split()) for kind in kinds]
-        sign = _COMPLETE if all(_COMPLETE in one for one in signs) else _DOCUMENTED if any(signs) else ""
+        sign = _COMPLETE if all(_COMPLETE in found for found in signs) else _DOCUMENTED if any(signs) else ""
         return " ".join(["s", *([sign] if sign else []), *sorted(words)])
 
-    def _of_words(self, literal: str, words: list[str]) -> tuple[str, str | None] | None:
+    def _not_a_word(self, literal: str, words: list[str]) -> tuple[str, str | None] | None:
         plain = [word for word in words if word not in (_COMPLETE, _DOCUMENTED)]
         if literal in plain or not literal:
             return None
@@ -283,7 +281,7 @@ class Fields:
         several = re.split(r" ?[/&+] ?| and ", literal)
         if len(several) > 1 and set(several) <= set(plain):
             return f"{self.provider} sends one of them", f"[{', '.join(several)}]"
-        meant = _like(literal, plain, known=plain != words)
+        meant = _similar_word(literal, plain, known=plain != words)
         if meant is not None:
             return f'{self.provider} writes "{meant}"', meant
         return (f"{self.provider} sends {_listed(plain)}", None) if _COMPLETE in words else None
@@ -304,7 +302,7 @@ def _folded(name: str) -> str:
     return re.sub("[_-]", "", name).lower()
 
 
-def _like(literal: str, words: Sequence[str], *, known: bool) -> str | None:
+def _similar_word(literal: str, words: Sequence[str], *, known: bool) -> str | None:
     """The word meant by another case or other punctuation; if the words are `known`, also by another spelling."""
     by_fold = {_folded(word.replace(" ", "")): word for word in words}
     folded = _folded(literal.replace(" ", ""))
@@ -312,18 +310,20 @@ def _like(literal: str, words: Sequence[str], *, known: bool) -> str | None:
         return by_fold[folded]
     if not known:
         return None
-    begun = [word for fold, word in by_fold.items() if len(folded) > 3 < len(fold) and _begins(folded, fold)]
-    if len(begun) == 1:
-        return begun[0]
+    same_start = [
+        word for fold, word in by_fold.items() if len(folded) > 3 < len(fold) and _either_begins(folded, fold)
+    ]
+    if len(same_start) == 1:
+        return same_start[0]
     close = get_close_matches(folded, [fold for fold in by_fold if not folded.endswith(fold)], n=1, cutoff=_ALIKE)
     return by_fold[close[0]] if close else None
 
 
-def _begins(one: str, other: str) -> bool:
-    return one.startswith(other) or other.startswith(one)
+def _either_begins(first: str, second: str) -> bool:
+    return first.startswith(second) or second.startswith(first)
 
 
-def _of_yes_or_no(literal: object) -> tuple[str, str | None] | None:
+def _not_boolean(literal: object) -> tuple[str, str | None] | None:
     word = str(literal).strip().lower()
     if isinstance(literal, bool) or literal is None or literal in ("true", "false"):
         return None
@@ -331,7 +331,7 @@ def _of_yes_or_no(literal: object) -> tuple[str, str | None] | None:
     return "it is true or false", better
 
 
-def _of_number(literal: object) -> tuple[str, str | None] | None:
+def _not_number(literal: object) -> tuple[str, str | None] | None:
     if literal is None or (not isinstance(literal, bool) and number(literal) is not None):
         return None
     if isinstance(literal, bool):

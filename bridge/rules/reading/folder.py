@@ -111,8 +111,8 @@ def too_many(folder: object, count: int) -> str:
 
 def _reason(error: OSError) -> str:
     if error.errno in (errno.EMFILE, errno.ENFILE):
-        whose = "this process" if error.errno == errno.EMFILE else "this machine"
-        return f"{whose} has as many files open as it may: raise the limit (`ulimit -n`)"
+        owner = "this process" if error.errno == errno.EMFILE else "this machine"
+        return f"{owner} has as many files open as it may: raise the limit (`ulimit -n`)"
     return os_reason(error)
 
 

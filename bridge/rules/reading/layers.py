@@ -3,8 +3,8 @@
 The trees of a layer and of the shipped file below it are merged, then read like any other file.
 
 Each node of the merged tree knows which file it comes from, so that every later check names the right place. Errors
-that only the merge can cause are reported here, or by `Part.together`, with both places. For a copy, the rules that
-differ from the shipped file of this release are reported.
+that only the merge can cause are reported with both places, here or by means of `Part.merged_with`. For a copy, the
+rules that differ from the shipped file of this release are reported.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ class Part:
     def alone(self, goal: GoalStanza) -> GoalStanza:
         """What the layer itself says about a merged rule."""
         own = self.own.entries if self.own is not None else {}
-        said: dict[str, Any] = {key: None for key in ("when", "metadata", "once_per", "follows") if key not in own}
+        changes: dict[str, Any] = {key: None for key in ("when", "metadata", "once_per", "follows") if key not in own}
         if "when" in own and goal.when is not None:
-            said["when"] = own["when"].plain()
+            changes["when"] = own["when"].plain()
         if "metadata" in own and not isinstance(goal.metadata, str):
             written = own["metadata"].plain()
             taken = isinstance(written, dict)
-            said["metadata"] = {k: v for k, v in written.items() if v is not False} if taken else written
-        return goal.model_copy(update=said)
+            changes["metadata"] = {k: v for k, v in written.items() if v is not False} if taken else written
+        return goal.model_copy(update=changes)
 
     @property
-    def together(self) -> str:
-        """What a rule of the layer was merged with; empty if with nothing."""
+    def merged_with(self) -> str:
+        """The end of a sentence: what a rule of the layer was merged with; empty if with nothing."""
         return f" (together with {_place(self.below)})" if self.own is not None and self.below is not None else ""
 
 
@@ -145,10 +145,8 @@ def _parsed(name: str, text: str) -> tuple[Node | None, str]:
     tree, problems = parse(text)
     file = f"{BELOW}{name}.yaml"
     if problems or tree is None or tree.kind != "mapping":
-        told = [f"{file}:{problem.line}:{problem.column}: {problem.sentence}" for problem in problems] or [
-            f"{file} holds no map"
-        ]
-        return None, f"the shipped file cannot be read: {told[0]}"
+        found = [f"{file}:{problem.line}:{problem.column}: {problem.sentence}" for problem in problems]
+        return None, f"the shipped file cannot be read: {next(iter(found), f'{file} holds no map')}"
     if "extends" in tree.entries:
         line, column = tree.keys["extends"]
         return None, f'"{name}" is itself a layer ({file}:{line}:{column}), and {_DIRECTION}'
@@ -202,9 +200,9 @@ def _stanza(merge: _Merge, key: str, own: Node, presets: Mapping[str, Any]) -> N
             if below is None:
                 preset = presets.get(str(merge.below.entries["provider"].value), {})
                 below = _node_of(preset.get("visitor"))
-            return _together(own, below) if own.kind != "mapping" else own
+            return _concatenated(own, below) if own.kind != "mapping" else own
         case "links" if below is not None:
-            return _together(_listed_links(own), _listed_links(below))
+            return _concatenated(_listed_links(own), _listed_links(below))
         case "values" | "maps" | "envelope" if below is not None and own.kind == "mapping":
             return _by_name(own, below)
         case "when" if below is not None:
@@ -221,8 +219,8 @@ def _by_name(own: Node, below: Node) -> Node:
     return replace(own, entries={**below.entries, **own.entries}, keys={**below.keys, **own.keys})
 
 
-def _together(own: Node, below: Node) -> Node:
-    """The values of both, each a single value or a list, the layer's first."""
+def _concatenated(own: Node, below: Node) -> Node:
+    """The values of both as one list, the layer's first; each is a single value or a list."""
     return Node(own.line, own.column, kind="sequence", elements=[*_elements(own), *_elements(below)])
 
 
@@ -301,7 +299,7 @@ def _shipped_rules(merge: _Merge) -> Iterator[_Rule]:
 
 
 def _read(node: Node) -> _Rule:
-    goal, switch = _made(node), node.entries.get("enabled")
+    goal, switch = _goal_name(node), node.entries.get("enabled")
     on = switch is None or switch.value is True
     return _Rule(id_of(node) or "", goal, node, on, node)
 
@@ -336,18 +334,18 @@ def _used(merge: _Merge, rules: list[_Rule]) -> dict[str, Node] | None:
         elif name in seen:
             merge.problem(node, f'"{name}" is listed twice')
         seen.add(name)
-        found |= {rule.id: node for rule in _of_goal(name, rules)}
+        found |= {rule.id: node for rule in _rules_for_goal(name, rules)}
     return found
 
 
 def _not_a_goal(name: str, rules: list[_Rule]) -> str:
-    of_id = next((rule for rule in rules if rule.id == name), None)
-    if of_id is not None:
-        return f'"use" takes names of goals, and "{name}" is the id of a rule of the goal "{of_id.goal}"'
+    with_id = next((rule for rule in rules if rule.id == name), None)
+    if with_id is not None:
+        return f'"use" takes names of goals, and "{name}" is the id of a rule of the goal "{with_id.goal}"'
     return f'no shipped rule makes the goal "{name[:60]}"{did_you_mean(name, {rule.goal for rule in rules})}'
 
 
-def _of_goal(name: str, rules: list[_Rule]) -> list[_Rule]:
+def _rules_for_goal(name: str, rules: list[_Rule]) -> list[_Rule]:
     """Of the rules that make this goal, those that are on in the shipped file, or else only the first.
 
     The others make the same goal in another way, which would count one fact twice; a layer switches them on by id.
@@ -363,13 +361,13 @@ def _overridden(merge: _Merge, rule: _Rule, own: Node) -> Node:
             own.entries["like"],
             f'"{rule.id}" is a shipped rule ({_place(rule.node)}), which this one changes; "like" is for a new rule',
         )
-    told = ""
+    sentence = ""
     if list(own.entries) == ["id"]:
-        told = f'this changes nothing of "{rule.id}"; write what is different, or remove the entry'
+        sentence = f'this changes nothing of "{rule.id}"; write what is different, or remove the entry'
     elif not rule.on and "enabled" not in own.entries:
-        told = f'"{rule.id}" is switched off: add "{rule.goal}" to "use", or write enabled: true'
-    if told:
-        merge.report.suspect_at(own.line, own.column, told)
+        sentence = f'"{rule.id}" is switched off: add "{rule.goal}" to "use", or write enabled: true'
+    if sentence:
+        merge.report.suspect_at(own.line, own.column, sentence)
     return _merged_rule(merge, own, rule.switched, rule.switched.entries)
 
 
@@ -377,22 +375,22 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
     """A rule of the layer's own, possibly like a shipped one."""
     written, like = own.text("id"), own.entries.get("like")
     ids = {rule.id: rule for rule in merge.shipped}
-    if written is None and (theirs := ids.get(default_id(_made(own)) or "")):
+    if written is None and (shipped_rule := ids.get(default_id(_goal_name(own)) or "")):
         place = own.entries.get("goal") or own.entries["payment"]
         merge.problem(
             place,
-            f'the shipped file has a rule "{theirs.id}" ({_place(theirs.node)}): write id: {theirs.id} to change it,'
-            f" or give this rule an id of its own, such as id: my-{theirs.id}",
+            f'the shipped file has a rule "{shipped_rule.id}" ({_place(shipped_rule.node)}): write id:'
+            f" {shipped_rule.id} to change it, or give this rule an id of its own, such as id: my-{shipped_rule.id}",
         )
         own = replace(own, entries=dict(own.entries), keys=dict(own.keys))
-        _put(own, "id", Node(place.line, place.column, f"my-{theirs.id}"), (place.line, place.column))
+        _put(own, "id", Node(place.line, place.column, f"my-{shipped_rule.id}"), (place.line, place.column))
     if like is not None and isinstance(like.value, str):
         liked = _liked(merge, like)
         if liked is None:
             return
         taken = _LIKED_BY_A_PAYMENT if "payment" in own.entries else _LIKED
         yield _merged_rule(merge, own, liked.node, taken), Part(LIKE, own, liked.node)
-    elif written is not None and not (_made(own) and "event" in own.entries):
+    elif written is not None and not (_goal_name(own) and "event" in own.entries):
         merge.problem(
             own.entries["id"],
             f'no shipped rule has the id "{written[:60]}"{did_you_mean(written, ids)}'
@@ -405,15 +403,14 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
 def _liked(merge: _Merge, like: Node) -> _Rule | None:
     """The shipped rule with this id, or the only one that makes this goal."""
     name = str(like.value)
-    of_id = [rule for rule in merge.shipped if rule.id == name]
-    found = of_id or [rule for rule in merge.shipped if rule.goal == name]
+    found = [rule for rule in merge.shipped if rule.id == name] or [rule for rule in merge.shipped if rule.goal == name]
     if len(found) == 1:
         return found[0]
     if found:
         ids = ", ".join(rule.id for rule in found)
         merge.problem(like, f'several shipped rules make the goal "{name}": name one by its id ({ids})')
     else:
-        own = {node.text("id") or _made(node) for node in merge.own.entries["goals"].elements}
+        own = {node.text("id") or _goal_name(node) for node in merge.own.entries["goals"].elements}
         known = did_you_mean(name, {rule.id for rule in merge.shipped})
         why = f'"{name}" is a rule of this file' if name in own else f'there is no shipped rule "{name[:60]}"{known}'
         merge.problem(like, f'{why}, and "like" takes a shipped one' if name in own else why)
@@ -427,11 +424,11 @@ def _merged_rule(merge: _Merge, own: Node, below: Node, taken: Collection[str]) 
         if key in taken:
             _put(merged_, key, node, below.keys[key])
     for key, node in own.entries.items():
-        theirs = merged_.entries.get(key)
-        if theirs is not None and key == "when" and node.kind == "mapping":
-            node = _both(node, theirs)  # noqa: PLW2901 - the value for this key
-        elif theirs is not None and key == "metadata" and node.kind != "scalar":
-            node = _metadata(merge, node, theirs)  # noqa: PLW2901
+        inherited = merged_.entries.get(key)
+        if inherited is not None and key == "when" and node.kind == "mapping":
+            node = _both(node, inherited)  # noqa: PLW2901 - the value for this key
+        elif inherited is not None and key == "metadata" and node.kind != "scalar":
+            node = _metadata(merge, node, inherited)  # noqa: PLW2901
         _put(merged_, key, node, own.keys[key])
     return merged_
 
@@ -469,14 +466,14 @@ def _named(node: Node) -> Node:
     return _map(node, {str(n.value): Node(n.line, n.column, f"{{value.{n.value}}}", file=n.file) for n in names})
 
 
-def _made(node: Node) -> str:
+def _goal_name(node: Node) -> str:
     """The name of what a rule makes; empty if it states none."""
     return limits.PAYMENT if "payment" in node.entries else node.text("goal") or ""
 
 
 def id_of(node: Node) -> str | None:
     """The id of a rule as stated in its file, or else its default id."""
-    return node.text("id") or default_id(_made(node))
+    return node.text("id") or default_id(_goal_name(node))
 
 
 def default_id(goal: str) -> str | None:
@@ -512,16 +509,16 @@ def copy_of(text: str) -> Copy | None:
     own = _plain(text)
     if own is None or "extends" in own:
         return None
-    mine = _rules(own)
-    for name, text_ in shipped().items():
-        theirs = _plain(text_) if provider_of(text_) == own.get("provider") else None
-        if theirs is None:
+    own_rules = _rules(own)
+    for name, shipped_text in shipped().items():
+        original = _plain(shipped_text) if provider_of(shipped_text) == own.get("provider") else None
+        if original is None:
             continue
-        ids = _rules(theirs)
-        there = [each for each in ids if each in mine]
-        if 2 * len(there) >= len(ids) and (len(there) >= _SHARED or "in_layers" in own):
-            differs = tuple(each for each in there if _meaning(own, mine[each]) != _meaning(theirs, ids[each]))
-            return Copy(name, differs, tuple(each for each in ids if each not in mine))
+        rules = _rules(original)
+        common = [id_ for id_ in rules if id_ in own_rules]
+        if 2 * len(common) >= len(rules) and (len(common) >= _SHARED or "in_layers" in own):
+            differs = tuple(id_ for id_ in common if _meaning(own, own_rules[id_]) != _meaning(original, rules[id_]))
+            return Copy(name, differs, tuple(id_ for id_ in rules if id_ not in own_rules))
     return None
 
 

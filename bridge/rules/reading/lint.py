@@ -1,4 +1,4 @@
-"""Warns about what is valid but hardly what was meant; `check --strict` makes these warnings errors.
+"""Warns about what is valid but probably not what was meant; `check --strict` makes these warnings errors.
 
 `amount: data.object.amount_total` sends those words, `">= 100"` compares with that string, and `{{x}}` is `{x}`.
 Nothing here is ever a reason to refuse a file: providers add event names, and a string may look like a path.
@@ -36,8 +36,8 @@ _SIGNED: Final = re.compile(  # "#{data.number}" is the number of something, "#{
 _TAGGED: Final = re.compile(r"<%[=-]?" + _PATH + r"%>")
 _VALUES: Final = (_DOUBLED, _SIGNED, _TAGGED, re.compile(r"\{" + _PATH + r"\}"))  # values, as other tools write them
 _PLAIN: Final = re.compile(_PATH)
-_OTHERS: Final = re.compile(r"\$json\.(?:body\.)?|\$\.?|[0-9]+__")  # how paths begin in n8n and Zapier
-_AROUND: Final = " $()[]<>%:@=#"  # what other languages put around a name
+_FOREIGN_ROOT: Final = re.compile(r"\$json\.(?:body\.)?|\$\.?|[0-9]+__")  # how paths begin in n8n and Zapier
+_FOREIGN_SIGNS: Final = " $()[]<>%:@=#"  # what other languages put around a name
 _ROOTED: Final = re.compile(r"\$\.(?P<path>[^{}|]*)")
 _VALUES_OF: Final = re.compile(r"(?<![\w.])values\.(?P<path>[a-z][a-z0-9_]*)")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\S*")
@@ -50,15 +50,15 @@ _SEVERAL_PATHS: Final = re.compile(r"\s+or\s+")
 _SMALL_CODE: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([a-z]{3}|[A-Z][a-z]{2})\s*")
 _CODE_OR_NUMBER: Final = re.compile(r"[A-Za-z]{3}|-?[0-9.]+")
 _COUNTRIES: Final = frozenset({"value.country", "was.value.country"})
-_CODES_OF_COUNTRIES: Final = {
+_COUNTRY_CODES: Final = {
     "uk": "GB", "england": "GB", "usa": "US", "germany": "DE", "france": "FR", "india": "IN", "canada": "CA",
 }  # fmt: skip
-_MOMENTS: Final = {"YYYY": "%Y", "MM": "%m", "DD": "%d", "HH": "%H", "ss": "%S", "yyyy": "%Y", "dd": "%d"}
+_DATE_TOKENS: Final = {"YYYY": "%Y", "MM": "%m", "DD": "%d", "HH": "%H", "ss": "%S", "yyyy": "%Y", "dd": "%d"}
 _DATE_FORM: Final = re.compile(r"\|\s*date:([^%|}]+)[|}]")
 _TWICE: Final = re.compile(
     r"\{\s*(?P<path>(?:was\.)?value\.(?:amount|monthly|monthly_before|discount|refunded_total))\s*\|\s*(?P<filter>money)\b"
 )
-_SAID: Final = tuple(
+_PHRASES: Final = tuple(
     (re.compile(form, re.IGNORECASE), better)
     for form, better in (
         (r"(?:is )?(?:not|non)[ -](?:empty|null)|is set|is present|isset", "{{exists: true}}"),
@@ -112,8 +112,8 @@ _AMOUNTS: Final = frozenset(f"{was}value.{name}" for name in AMOUNTS for was in 
 _MONEY: Final = _AMOUNTS - {"value.prices", "was.value.prices"}  # without the ids of prices
 _CURRENCIES: Final = frozenset({"value.currency", "was.value.currency"})
 _SOME_MONEY: Final = "1000 USD"
-_PIECES: Final = (("prefix",), ("suffix",), ("contains",))
-_OF_STRINGS: Final = frozenset({"prefix", "suffix", "contains", "glob"})
+_SUBSTRINGS: Final = (("prefix",), ("suffix",), ("contains",))
+_STRING_OPERATORS: Final = frozenset({"prefix", "suffix", "contains", "glob"})
 _ALIKE: Final = 0.9  # "cancelled" and "canceled" are alike; "updated" and "created" are not
 
 
@@ -136,20 +136,20 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
         lint_path(where, path)
     types = {event for goal in written.goals for _, event in numbered(goal.event)}
     for where, text in _templates(written):
-        found = chain(_of_others(text), _of_words(where, text, (roots, named), fields))
-        if text not in types and (told := next(found, None)):
-            report.suspect(where, told)
+        found = chain(_foreign_syntax(text), _sent_literally(where, text, (roots, named), fields))
+        if text not in types and (sentence := next(found, None)):
+            report.suspect(where, sentence)
         if "metadata" in where and text == where[-1] and text in known_values:
             report.suspect(where, f'"{text}" is sent literally; for the value write "{{value.{text}}}"')
-        read = re.findall(r"\{[^{}]*\}", text.replace("{{", "").replace("}}", ""))
-        _lint_values(where, "".join(read), known_values, report)
-        for n, path in _paths_of(read):
+        placeholders = re.findall(r"\{[^{}]*\}", text.replace("{{", "").replace("}}", ""))
+        _lint_values(where, "".join(placeholders), known_values, report)
+        for n, path in _paths_of(placeholders):
             lint_path(where, path, f'; a constant is written "|default:{path}"' if n else "")
     _lint_when(("when",), written.when, fields, report)
     for i, goal in enumerate(written.goals):
         for where, path, _ in _conditions(("goals", i, "when"), goal.when):
             _lint_values((*where, KEY), path, known_values, report)
-            lint_path((*where, KEY), _whole(where, path))
+            lint_path((*where, KEY), _full_path(where, path))
         _lint_when(("goals", i, "when"), goal.when, fields, report)
         _lint_amounts(("goals", i, "when"), (written.when, goal.when), report)
         _lint_false(("goals", i, "metadata"), goal.metadata, report)
@@ -197,8 +197,8 @@ def _leaves(written: Any, where: Steps = ()) -> Iterator[tuple[Steps, Any]]:
         yield where, written
 
 
-def _of_others(text: str) -> Iterator[str]:
-    """What is wrong with a template that is written in the syntax of other languages."""
+def _foreign_syntax(text: str) -> Iterator[str]:
+    """What is wrong with a template that is written in the syntax of another language."""
     if (found := _DOUBLED.search(text)) and (_path_of(found["path"]) or "$" in found["path"]):
         better = f"write {{{path}}}" if (path := _path_of(found["path"])) else "write its path in single braces"
         yield f'"{found[0]}" is sent as "{{{found["path"].strip()}}}"; for the value {better}'
@@ -214,15 +214,17 @@ def _of_others(text: str) -> Iterator[str]:
         yield f'"{found[0]}" names a field "$"; a path begins in the body: write {found[1]}'
 
 
-def _of_words(where: Steps, text: str, paths: tuple[Collection[str], Collection[str]], fields: Fields) -> Iterator[str]:
-    """What is wrong with a string that is sent literally, or divided twice. paths: their first names; whole ones."""
+def _sent_literally(
+    where: Steps, text: str, paths: tuple[Collection[str], Collection[str]], fields: Fields
+) -> Iterator[str]:
+    """What is wrong with a string that is sent literally, or divided twice. paths: first names, whole paths."""
     roots, named = paths
-    for path in _as_words(text):
+    for path in _possible_paths(text):
         if re.split(r"[.\[]", path)[0] in roots:
             yield f'"{text}" is sent literally; for the value write "{{{path}}}"'
     if "_" in text and text in named:
         yield f'"{text}" is sent literally; for the value write "{{{text}}}"'
-    if where[-1] != "goal" and (meant := _field_in_words(text, fields)) is not None:
+    if where[-1] != "goal" and (meant := _named_path(text, fields)) is not None:
         yield f'"{text}" is sent as it stands; for the value write "{{{meant}}}"'
     if found := _DATE_FORM.search(text):
         yield f'"{found[1]}" is the same for every date; write it with "%": {_as_strftime(found[1])}'
@@ -232,14 +234,14 @@ def _of_words(where: Steps, text: str, paths: tuple[Collection[str], Collection[
 
 def _path_of(text: str) -> str:
     """The path in another tool's expression, `$json.body.id` or `12__data__id`; empty if it is not a path."""
-    path = _OTHERS.sub("", text.strip(), count=1) if _OTHERS.match(text.strip()) else text.strip()
+    path = _FOREIGN_ROOT.sub("", text.strip(), count=1) if _FOREIGN_ROOT.match(text.strip()) else text.strip()
     path = path.replace("__", ".") if "__" in path else path
     return path if _PLAIN.fullmatch(path) else ""
 
 
-def _as_words(text: str) -> Iterator[str]:
-    """What may be a path without braces: the string itself, and without the signs of other languages around a name."""
-    for plain in (text, text.removeprefix("$."), text.strip(_AROUND), text.lstrip(_AROUND)):
+def _possible_paths(text: str) -> Iterator[str]:
+    """Paths that lack only their braces: the string itself, and without what other languages put around a name."""
+    for plain in (text, text.removeprefix("$."), text.strip(_FOREIGN_SIGNS), text.lstrip(_FOREIGN_SIGNS)):
         if _DOTTED.fullmatch(plain) and not plain.startswith("$"):
             yield plain
 
@@ -275,13 +277,13 @@ class _PathLint(NamedTuple):
     def __call__(self, where: Steps, path: str, advice: str = "") -> None:
         first, dot, rest = path.partition(".")
         if first.startswith("$"):
-            return  # reported as another language's
+            return  # reported as the syntax of another language
         if self.inside and not dot and path in self.known_values:
             self.report.suspect(where, f'"{path}" looks for a field of that name; for the value write value.{path}')
         elif dot and first in self.inside:
             self.report.suspect(where, f'"{path}" begins in the middle of the body; write {self.inside[first]}.{rest}')
-        elif (first != "values" or rest not in self.known_values) and (told := self.fields.misplaced(path)):
-            self.report.suspect(where, told + (advice if path.isalpha() and "did you mean" not in told else ""))
+        elif (first != "values" or rest not in self.known_values) and (found := self.fields.misplaced(path)):
+            self.report.suspect(where, found + (advice if path.isalpha() and "did you mean" not in found else ""))
 
 
 def _bare_paths(written: MappingFile) -> Iterator[tuple[Steps, str]]:
@@ -295,10 +297,10 @@ def _bare_paths(written: MappingFile) -> Iterator[tuple[Steps, str]]:
                     yield ("goals", i, key, *where), path
 
 
-def _paths_of(read: list[str]) -> Iterator[tuple[int, str]]:
+def _paths_of(placeholders: list[str]) -> Iterator[tuple[int, str]]:
     """The paths in a template's braces, each with its position among the alternatives; also those of filters."""
-    for one in read:
-        alternatives, *filters = one[1:-1].split("|")
+    for placeholder in placeholders:
+        alternatives, *filters = placeholder[1:-1].split("|")
         yield from ((n, path.strip()) for n, path in enumerate(_SEVERAL_PATHS.split(alternatives)))
         for filter_ in filters:
             name, _, argument = filter_.strip().partition(":")
@@ -306,13 +308,13 @@ def _paths_of(read: list[str]) -> Iterator[tuple[int, str]]:
                 yield 0, argument.strip()
 
 
-def _whole(where: Steps, path: str) -> str:
+def _full_path(where: Steps, path: str) -> str:
     """The path of a condition on elements, appended to that of their list."""
     lists = [step for step in where[:-1] if isinstance(step, str) and "*" in step]
     return ".".join([*lists, path])
 
 
-def _field_in_words(text: str, fields: Fields) -> str | None:
+def _named_path(text: str, fields: Fields) -> str | None:
     """The path that a string without braces names: the end of a field's path, `amount_total`, or one with a filter."""
     if "{" in text or fields.is_unknown or text in fields.values:
         return None
@@ -329,8 +331,8 @@ def _field_in_words(text: str, fields: Fields) -> str | None:
 
 
 def _as_strftime(text: str) -> str:
-    for moment, code in _MOMENTS.items():
-        text = text.replace(moment, code)
+    for token, code in _DATE_TOKENS.items():
+        text = text.replace(token, code)
     return re.sub("(?<!%)mm", "%m", text)
 
 
@@ -344,8 +346,8 @@ def _lint_quotes(node: Node | None, report: Diagnostics) -> None:
     for child in node.elements:
         _lint_quotes(child, report)
     if isinstance(node.value, str) and _TYPOGRAPHIC.fullmatch(node.value):
-        told = f"{node.value} is in typographic quotes, which are part of the string"
-        report.suspect_at(node.line, node.column, f'{told}; write "{node.value[1:-1]}"')
+        problem = f"{node.value} is in typographic quotes, which are part of the string"
+        report.suspect_at(node.line, node.column, f'{problem}; write "{node.value[1:-1]}"')
 
 
 def _lint_values(where: Steps, paths: str, known: Collection[str], report: Diagnostics) -> None:
@@ -370,22 +372,20 @@ def _conditions(where: Steps, when: Any) -> Iterator[tuple[Steps, str, Any]]:
 
 def _lint_when(where: Steps, when: Mapping[str, Any] | None, fields: Fields, report: Diagnostics) -> None:
     for steps, path, expected in _conditions(where, when):
-        told_of = _lint_literals(steps, _whole(steps, path), expected, fields, report)
+        reported = _lint_literals(steps, _full_path(steps, path), expected, fields, report)
         if found := _ROOTED.match(path):
             report.suspect(
                 (*steps, KEY), f'"{path}" names a field "$"; a path begins in the body: write {found["path"]}'
             )
         for inner, text in _leaves(expected):
-            is_read = isinstance(text, str) and inner not in told_of and not _OF_STRINGS & set(inner)
-            if is_read and (told := _misread(path, inner, text)) is not None:
-                report.suspect((*steps, *inner), told)
+            is_read = isinstance(text, str) and inner not in reported and not _STRING_OPERATORS & set(inner)
+            if is_read and (sentence := _misread(path, inner, text)) is not None:
+                report.suspect((*steps, *inner), sentence)
 
 
-def _lint_literals(
-    where: Steps, path: str, expected: Any, fields: Fields, report: Diagnostics
-) -> set[tuple[str | int, ...]]:
+def _lint_literals(where: Steps, path: str, expected: Any, fields: Fields, report: Diagnostics) -> set[Steps]:
     """Report literals that a field can never equal, according to the provider's events; returns their places."""
-    told: set[tuple[str | int, ...]] = set()
+    reported: set[Steps] = set()
     for inner, literal in _leaves(expected):
         found = fields.impossible(path, literal) if _is_compared(inner) else None
         if found is not None and not (isinstance(literal, str) and _misread(path, inner, literal)):
@@ -395,14 +395,14 @@ def _lint_literals(
             at = path.rpartition(".*.")[2]
             advice = f"; write {at}: {_negated(better, inner)}" if better else ""
             report.suspect((*where, *inner), f'"{text}" never equals {at}: {why}{advice}')
-            told.add(tuple(inner))
+            reported.add(inner)
     for inner, text in _resembled(expected):
         plain = text.strip("*%^$")
         if plain and plain != text and (text.strip("*") != text or text.strip("%") != text or text[0] == "^"):
             report.suspect(
                 (*where, *inner), f'"{inner[-1]}" looks for "{text}" as it stands; write {inner[-1]}: {plain}'
             )
-    return told
+    return reported
 
 
 def _negated(better: str, inner: Steps) -> str:
@@ -412,47 +412,47 @@ def _negated(better: str, inner: Steps) -> str:
 def _resembled(expectation: Any) -> Iterator[tuple[Steps, str]]:
     """The substrings that `prefix`, `suffix` and `contains` look for."""
     for where, text in _leaves(expectation):
-        if where[-1:] in _PIECES and set(where[:-1]) <= {"not"} and isinstance(text, str):
+        if where[-1:] in _SUBSTRINGS and set(where[:-1]) <= {"not"} and isinstance(text, str):
             yield where, text
 
 
 def _misread(path: str, inner: Steps, text: str) -> str | None:
     """What is wrong with a string that a path is compared with, and what to write. inner: the steps below the path."""
     as_string = f'"{text}" is compared as a string'
-    told, better = as_string, None
+    reason, better = as_string, None
     if inner[-1:] == ("after",) and _DATE.fullmatch(text):
         return f'"{text}" is read as a path; "after" takes the path of an earlier time'
     if found := _COMPARISON.fullmatch(text):
         operator, number = _OPERATORS.get(found["operator"]), found["operand"]
         if path in _MONEY and not _is_amount(number):
-            told, number = f'{as_string}, and "{number}" is not an amount', _SOME_MONEY
+            reason, number = f'{as_string}, and "{number}" is not an amount', _SOME_MONEY
         better = f"{{{operator}: {number}}}" if operator else number
     elif path in _AMOUNTS and (found := _SMALL_CODE.fullmatch(text)):
         better = f"{found[1]} {found[2].upper()}"
     elif path in _CURRENCIES and _is_compared(inner) and not re.fullmatch("[A-Z]{3}", text):
         better = text.upper() if re.fullmatch("[A-Za-z]{3}", text) else "USD"
     elif found := next((hit for form in _VALUES if (hit := form.fullmatch(text.strip()))), None):
-        told = f'"{text}" is compared as it stands; for a value of the event'
-        return f"{told} write {path}: {{path: {_path_of(found['path']) or 'another.path'}}}"
+        reason = f'"{text}" is compared as it stands; for a value of the event'
+        return f"{reason} write {path}: {{path: {_path_of(found['path']) or 'another.path'}}}"
     elif AMOUNT.fullmatch(text) and not _VALUE.match(path) and _is_compared(inner):
         return f"{as_string}; an amount in a currency is for values: write value.amount: {text}"
     elif path in _MONEY and not _is_amount(text) and _is_compared(inner):
-        told, better = f'"{text}" is not an amount, so {path} never equals it', _SOME_MONEY
+        reason, better = f'"{text}" is not an amount, so {path} never equals it', _SOME_MONEY
     elif _is_compared(inner):
         better = _country(text) if path in _COUNTRIES else _meant(text, path)
         better = _negated(better, inner) if better else None
-    return f"{told}; write {path}: {better}" if better else None
+    return f"{reason}; write {path}: {better}" if better else None
 
 
 def _country(text: str) -> str | None:
     """The two-letter country code that was meant; None if this is one."""
-    code = _CODES_OF_COUNTRIES.get(text.lower(), text.upper())
+    code = _COUNTRY_CODES.get(text.lower(), text.upper())
     return None if code == text and len(code) == 2 else code if len(code) == 2 else "US"
 
 
-def _said(text: str) -> str | None:
+def _from_phrase(text: str) -> str | None:
     """The expectation that English or SQL words stand for: `is not empty`, `LIKE '%pro%'`."""
-    for form, better in _SAID:
+    for form, better in _PHRASES:
         if found := form.fullmatch(text.strip()):
             return better.format(
                 *(group.replace(",", "") if group[0].isdecimal() else group for group in found.groups() if group)
@@ -462,7 +462,7 @@ def _said(text: str) -> str | None:
 
 def _meant(text: str, path: str, *, likely: bool = False) -> str | None:
     """The expectation that a string looks like. likely: the field can never equal the string itself."""
-    if (better := _WORDS.get(text) or _said(text)) is not None:
+    if (better := _WORDS.get(text) or _from_phrase(text)) is not None:
         return better
     for form, write in _LIKELY if likely else ():
         if found := form.fullmatch(text):
@@ -529,7 +529,7 @@ def _lint_events(
             event in known
             or not event.strip("*")
             or _TYPOGRAPHIC.fullmatch(event)
-            or (is_glob(event) and any(glob.matches(one) for one in known))
+            or (is_glob(event) and any(glob.matches(name) for name in known))
         ):
             continue
         if len(pieces) > 1:
@@ -537,8 +537,8 @@ def _lint_events(
         elif (other := _same_words(event, known) or _other_event(event, documented)) is not None:
             report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{other}"?')
         else:
-            misspelt = documented | {one for one in sampled if len(_words_of(one)) == len(_words_of(event))}
-            meant = nearest(event, families if is_glob(event) else misspelt, likeness=_ALIKE)
+            likely = documented | {name for name in sampled if len(_words_of(name)) == len(_words_of(event))}
+            meant = nearest(event, families if is_glob(event) else likely, likeness=_ALIKE)
             if meant not in (None, event):
                 report.suspect(at, f'{provider} is not known to send "{event}"; did you mean "{meant}"?')
 
@@ -550,20 +550,20 @@ def _words_of(event: str) -> list[str]:
 def _same_words(event: str, known: Collection[str]) -> str | None:
     """The type with the same words and other separators: `orders_paid`, `order.created`."""
     plain = "".join(_words_of(event)).rstrip("s")
-    return min((one for one in known if "".join(_words_of(one)).rstrip("s") == plain), key=_shortest, default=None)
+    return min((name for name in known if "".join(_words_of(name)).rstrip("s") == plain), key=_shortest, default=None)
 
 
 def _other_event(event: str, known: Collection[str]) -> str | None:
     """The type with one word more or less, or with another last word."""
     words = _words_of(event)
-    said = {one: _words_of(one) for one in known}
-    longer = [one for one, theirs in said.items() if len(words) > 1 and theirs[-len(words) :] == words]
-    begun = [one for one, theirs in said.items() if len(theirs) > 2 and words[-len(theirs) :] == theirs]
-    inner = [one for one, theirs in said.items() if len(words) == 2 and (theirs[0], theirs[-1]) == tuple(words)]
-    ended = []
+    others = {name: _words_of(name) for name in known}
+    longer = [name for name, other in others.items() if len(words) > 1 and other[-len(words) :] == words]
+    shorter = [name for name, other in others.items() if len(other) > 2 and words[-len(other) :] == other]
+    same_ends = [name for name, other in others.items() if len(words) == 2 and (other[0], other[-1]) == tuple(words)]
+    deleted = []
     if words[-1] in ("canceled", "cancelled", "ended", "removed"):
-        ended = [one for one, theirs in said.items() if theirs == [*words[:-1], "deleted"]]
-    return next((min(found, key=_shortest) for found in (longer, begun, ended, inner) if found), None)
+        deleted = [name for name, other in others.items() if other == [*words[:-1], "deleted"]]
+    return next((min(found, key=_shortest) for found in (longer, shorter, deleted, same_ends) if found), None)
 
 
 def _shortest(event: str) -> tuple[int, str]:

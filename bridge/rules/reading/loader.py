@@ -28,10 +28,10 @@ from bridge.rules.reading.named import check_when
 from bridge.rules.reading.report import Diagnostics, Placed, Reporter, Steps
 from bridge.rules.reading.rule import RuleContext, compile_rule
 from bridge.rules.reading.secrets import expand, is_secret, names_to_show, refuse_malformed, variables
-from bridge.rules.reading.source import Surroundings, compile_source
+from bridge.rules.reading.source import SourceContext, compile_source
 from bridge.rules.reading.strict_yaml import KEY, Node, parse
 from bridge.rules.reading.structure import structure
-from bridge.rules.reading.verification import apart, without_computing
+from bridge.rules.reading.verification import forbidden_to_compute, without_computing
 from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import CompiledFile, Rule, RuleSet
 from bridge.settings import WrongKind, api_key
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from bridge.rules.reading.schema import DestinationStanza, GoalStanza, MappingFile, TestCaseStanza
 
 DEFAULT: Final = "default"
-_OF_SETTINGS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
+_SETTINGS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
 _WEBSITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
@@ -57,8 +57,8 @@ def load(
     folder = folder.rstrip("/") or "/"
     given, files = files, own(files)
     if not files:
-        made = "`python -m bridge init DIR --for stripe` writes a folder with one"
-        raise MappingError([f"{folder}: there is no mapping file (*.yaml); {made}"])
+        advice = "`python -m bridge init DIR --for stripe` writes a folder with one"
+        raise MappingError([f"{folder}: there is no mapping file (*.yaml); {advice}"])
     if len(files) > FILES_MAX:
         raise MappingError([too_many(folder, len(files))])
     reading = _Reading(environ, presets, folder)
@@ -67,7 +67,7 @@ def load(
     compiled = [reading.file(name, files[name]) for name in sorted(files)]
     reading.finish()
     files |= {f"{BELOW}{name}.yaml": text for name, text in sorted(reading.extended.items())}
-    return _rule_set(files, reading.held_apart([file for file in compiled if file is not None]), reading)
+    return _rule_set(files, reading.without_unsafe_handshakes([file for file in compiled if file is not None]), reading)
 
 
 class _Reading:
@@ -96,7 +96,7 @@ class _Reading:
         written = structure(tree, report)
         if written is None:
             return None
-        compiled = self._compile(written, Surroundings(stem, self.presets, self.environ), report, layer)
+        compiled = self._compile(written, SourceContext(stem, self.presets, self.environ), report, layer)
         below = self.extended[layer.name] if layer is not None else ""
         read = _fields_read(text, below, json.dumps(self.presets.get(written.provider), default=str))
         read -= _fields_read(*(requirement.path.text for requirement in compiled.source.require))  # not for rules
@@ -105,11 +105,11 @@ class _Reading:
     def _layer(self, tree: Node, report: Diagnostics) -> Layer | None:
         """The tree merged with that of the shipped file that it extends."""
         known = {**shipped(), **self.shipped}
-        of_preset = {provider_of(text): name for name, text in known.items()}
-        written = extended(tree, report, {*known, *of_preset}, self.names)
+        by_provider = {provider_of(text): name for name, text in known.items()}
+        written = extended(tree, report, {*known, *by_provider}, self.names)
         if written is None:
             return None
-        name = written if written in known else of_preset[written]
+        name = written if written in known else by_provider[written]
         self.extended[name] = known[name]
         return merged(name, known[name], tree, self.presets, report)
 
@@ -126,10 +126,10 @@ class _Reading:
         return stem
 
     def _compile(
-        self, written: MappingFile, around: Surroundings, report: Diagnostics, layer: Layer | None
+        self, written: MappingFile, context: SourceContext, report: Diagnostics, layer: Layer | None
     ) -> CompiledFile:
         destination = self.destinations.name(written.datafast, ("datafast",), report, DEFAULT)
-        source = compile_source(written, around, report, destination)
+        source = compile_source(written, context, report, destination)
         values = source.values if isinstance(source.values, Values) else NO_VALUES
         rules = self._rules(written, destination, values, report, layer)
         named = [
@@ -157,7 +157,7 @@ class _Reading:
     ) -> tuple[Rule, ...]:
         rules: list[Rule] = []
         seen: dict[str, int] = {}
-        _refuse_words_of_layers(written, report, layer)
+        _refuse_layer_keys(written, report, layer)
         for i, goal in enumerate(written.goals):
             site = self.destinations.name(goal.datafast, ("goals", i, "datafast"), report, destination)
             part = layer.parts[i] if layer is not None and i < len(layer.parts) else None
@@ -181,9 +181,9 @@ class _Reading:
         if problems := self.sentences(lambda report: report.problems):
             raise MappingError(problems)
 
-    def held_apart(self, compiled: list[CompiledFile]) -> list[CompiledFile]:
+    def without_unsafe_handshakes(self, compiled: list[CompiledFile]) -> list[CompiledFile]:
         """The files, without handshakes that compute with a secret that could sign another source's events."""
-        found = apart(file.source for file in compiled)
+        found = forbidden_to_compute(file.source for file in compiled)
         return [self._without_computing(file, found) if file.source.name in found else file for file in compiled]
 
     def _without_computing(self, file: CompiledFile, found: Mapping[str, tuple[str, ...]]) -> CompiledFile:
@@ -207,14 +207,14 @@ def _rule(goal: GoalStanza, context: RuleContext, problem: Reporter, part: Part 
     rule = compile_rule(goal, context, lambda where, sentence: found.append((where, sentence)))
     together, alone = "", set[str]()
     if found and part is not None and part.origin in (OVERRIDE, LIKE):
-        together = part.together
+        together = part.merged_with
         compile_rule(part.alone(goal), context, lambda _, sentence: alone.add(sentence))
     for where, sentence in found:
         problem(where, sentence if sentence in alone else sentence + together)
     return rule
 
 
-def _refuse_words_of_layers(written: MappingFile, report: Diagnostics, layer: Layer | None) -> None:
+def _refuse_layer_keys(written: MappingFile, report: Diagnostics, layer: Layer | None) -> None:
     """Refuse `use` and `like` in a file without `extends`, where they mean nothing."""
     needs = 'needs a shipped file: write "extends: stripe" (or another name) as the first line'
     if layer is None and written.use is not None:
@@ -346,8 +346,8 @@ class Destinations:
         return written.name
 
     def _configure(self, written: DestinationStanza, key: str, where: Steps, report: Diagnostics) -> None:
-        if written.name in _OF_SETTINGS:
-            setting = _OF_SETTINGS[written.name]
+        if written.name in _SETTINGS:
+            setting = _SETTINGS[written.name]
             report.problem((*where, "name"), f'"{written.name}" is the website of {setting}; choose another name')
         elif not _WEBSITE.fullmatch(written.name):
             report.problem((*where, "name"), f'"{written.name[:60]}" may hold only letters, digits, "-", "_" and "."')

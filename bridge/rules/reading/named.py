@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.rules.language.prices import BUILTINS
 from bridge.rules.language.templates import Choice, Template, Values, compile_template
-from bridge.rules.reading.report import Reporter, Steps, below, listed
+from bridge.rules.reading.report import Reporter, Steps, below, listed, numbered
 from bridge.rules.reading.schema import Chosen, NamedValue, Preset
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.text import did_you_mean, text_of
@@ -29,14 +29,13 @@ def compile_values(
     for name, value in written.items():
         if not NAME.fullmatch(name):
             problem((name, KEY), f'the name of a value is a word such as plan or seats_left, not "{name[:40]}"')
-        listed = value if isinstance(value, list) else [value]
-        steps = [(name, i) if isinstance(value, list) else (name,) for i in range(len(listed))]
+        entries = numbered(value)
         choices[name] = tuple(
             choice
-            for one, where in zip(listed, steps, strict=True)
-            if (choice := _choice(one, maps, below(problem, *where))) is not None
+            for where, entry in entries
+            if (choice := _choice(entry, maps, below(problem, name, *where))) is not None
         )
-        if not listed:
+        if not entries:
             problem((name,), "a list without an entry is never a value; leave the name out")
     return Values(choices)
 
@@ -85,10 +84,10 @@ def merged(*layers: Values) -> Values:
     return Values({name: choices for layer in layers for name, choices in layer.choices.items()})
 
 
-def circles(mine: Values, every: Values) -> Iterator[str]:
-    """The values of a file that need themselves, possibly through others: they can never be computed."""
-    needs = {name: _needed(choices) for name, choices in every.choices.items()}
-    for name in mine.choices:
+def circular(own: Values, known: Values) -> Iterator[str]:
+    """The names of a file's own values that need themselves, possibly through others: they can never be computed."""
+    needs = {name: _needed(choices) for name, choices in known.choices.items()}
+    for name in own.choices:
         waiting, seen = list(needs[name]), set[str]()
         while waiting:
             if (other := waiting.pop()) not in seen:
@@ -130,8 +129,8 @@ def check_template(template: Template, values: Values, problem: Reporter) -> Non
 def check_when(when: Json, values: Values, problem: Reporter) -> None:
     """Check the paths of a `when:` map, and those that values are compared with, like `check_text`."""
     if isinstance(when, list):
-        for i, each in enumerate(when):
-            check_when(each, values, below(problem, i))
+        for i, entry in enumerate(when):
+            check_when(entry, values, below(problem, i))
     if not isinstance(when, dict):
         return
     for key, expected in when.items():

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Steps = tuple[str | int, ...]
-Reporter = Callable[[Steps, str], None]
+Reporter = Callable[[Steps, str], None]  # reports an error: where it is, and a sentence
 Placed = tuple[int, int, str]  # line, column, sentence
 
 
@@ -24,7 +24,7 @@ Placed = tuple[int, int, str]  # line, column, sentence
 class Diagnostics:
     """The errors and warnings of a file. `problem`, `warn` and `suspect` take the steps to the place in its tree.
 
-    suspicions: what is hardly what was meant; other warnings are about the surroundings of the file.
+    suspicions: what was probably not meant as it is written; other warnings are about what surrounds the file.
     """
 
     file: str  # with its folder, as in messages
@@ -51,7 +51,7 @@ class Diagnostics:
         self.suspicions.append((line, column, one_line(sentence)))
 
     def below(self, *steps: str | int) -> Reporter:
-        """A `problem` function for places below these steps."""
+        """A `Reporter` for places below these steps."""
         return lambda where, sentence: self.problem((*steps, *where), sentence)
 
     def is_sound(self, *steps: str | int) -> bool:
@@ -70,7 +70,7 @@ class Diagnostics:
         return self.tree.place(where) if self.tree is not None else (1, 1, "")
 
     def _placed(self, where: Steps, sentence: str) -> Placed:
-        """A problem in the file below a layer is reported where the layer leads to it, with both places."""
+        """A problem in the file below a layer is placed where the layer leads to it, and names both places."""
         line, column, other = self._place(where)
         return line, column, one_line(f"{sentence} ({other})" if other else sentence)
 
@@ -82,19 +82,19 @@ def one_line(sentence: str) -> str:
     return " ".join(sentence.split())
 
 
-# ------------------------------------------------------------------------------ one or a list of them
+# ------------------------------------------------------------------------------ a single value or a list
 
 
 def numbered(written: T | list[T] | None) -> list[tuple[Steps, T]]:
     """Each item with the steps to it."""
     if written is None:
         return []
-    return [((i,), one) for i, one in enumerate(written)] if isinstance(written, list) else [((), written)]
+    return [((i,), item) for i, item in enumerate(written)] if isinstance(written, list) else [((), written)]
 
 
 def listed(written: T | list[T] | None) -> tuple[T, ...]:
     """The items, without the steps."""
-    return tuple(one for _, one in numbered(written))
+    return tuple(item for _, item in numbered(written))
 
 
 def paths(texts: Texts | None, problem: Reporter) -> tuple[CompiledPath, ...]:
@@ -127,5 +127,5 @@ def _path_or_template(text: str) -> Path:
 
 
 def below(problem: Reporter, *steps: str | int) -> Reporter:
-    """A `problem` function for places below these steps."""
+    """The same reporter, for places below these steps."""
     return lambda where, sentence: problem((*steps, *where), sentence)

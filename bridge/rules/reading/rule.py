@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from bridge.model import Json
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
-_NOWHERE: Final = template_of("", ())
+_NO_NAME: Final = template_of("", ())
 _PAYMENT: Final = template_of(limits.PAYMENT, (limits.PAYMENT,))
-_ANY_AGE_MS: Final = 10 * 365 * 86_400_000  # a payment has its own time, so DataFast dates it right however late
+_ANY_AGE_MS: Final = (
+    10 * 365 * 86_400_000
+)  # a payment has its own time, so DataFast dates it correctly, however late it is sent
 
 
 @dataclass(frozen=True, slots=True)
 class RuleContext:
-    """The surroundings in which a rule is compiled."""
+    """What a rule is compiled with, besides its own keys. line, origin: of the rule."""
 
     maps: Mapping[str, Mapping[str, Json]]
     destination: str
@@ -101,7 +103,7 @@ def _name(text: str, context: RuleContext, problem: Reporter) -> Template:
     """A literal name is normalised and checked as a whole; of a template, its literal pieces are checked."""
     template = _template(text, context, problem)
     if template is None:
-        return _NOWHERE
+        return _NO_NAME
     try:
         if template.literal is not None:
             return template_of(text, (limits.goal_name(template.literal),))

@@ -42,8 +42,8 @@ def _shape(value: Any) -> str | None:
     return "~map" if isinstance(value, (dict, BaseModel)) else None
 
 
-def _either(wanted: str) -> Discriminator:
-    return Discriminator(_shape, custom_error_type="shape", custom_error_message=f"must be {wanted}")
+def _either(expected: str) -> Discriminator:
+    return Discriminator(_shape, custom_error_type="shape", custom_error_message=f"must be {expected}")
 
 
 def _scalar(value: Any) -> Any:
@@ -428,13 +428,14 @@ class Former(Strict):
 class Preset(Stanzas):
     """The defaults of a provider; other keys of a preset are for people.
 
-    borrowed: fields that are borrowed for the visitor id (UTM tags, reference ids) and often hold something else.
-    people: where it names users of the app and e-mail addresses (`bridge.identity.people`).
-    links_named_by: whether the keys of its links carry the name of the provider or that of the source.
-    object_ids: prefixes of its price and product ids. payments_by: who sends its payments to DataFast, so that a rule
-    with `payment` would count the same money twice. not_the_secret: prefixes of what people paste by mistake.
-    event_names: separated by white space.
-    decimals: currencies whose minor units this provider counts differently from `bridge.rules.language.values`.
+    - borrowed: fields that are borrowed for the visitor id (UTM tags, reference ids) and often hold something else.
+    - people: where it names users of the app and e-mail addresses (`bridge.identity.people`).
+    - links_named_by: whether the keys of its links carry the name of the provider or that of the source.
+    - object_ids: prefixes of its price and product ids.
+    - payments_by: who sends its payments to DataFast, so that a rule with `payment` would count the same money twice.
+    - not_the_secret: prefixes of what people paste by mistake.
+    - event_names: separated by white space.
+    - decimals: currencies whose minor units this provider counts differently from `bridge.rules.language.values`.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, populate_by_name=True)

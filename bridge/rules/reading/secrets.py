@@ -1,9 +1,10 @@
 """`${NAME}` in mapping files, and what counts as a secret.
 
 A variable holds one secret, whatever its value; it holds several only if each piece has the form of the provider's
-secrets (`whsec_…`). `<NAME>_OLD` holds a second one while a secret is being changed. An empty or unset variable or a
-placeholder (`changeme`) is a state that may end any minute; a value that is evidently not a secret (for example, with
-quotes around it) is a problem. Neither verifies anything. Nothing here shows a secret or a part of one.
+secrets (`whsec_…`). `<NAME>_OLD` holds a second one while a secret is being changed. An empty or unset variable and a
+placeholder (`changeme`) are temporary: the secret may be filled in at any minute. A value that is evidently not a
+secret (for example, with quotes around it) is a problem. Neither verifies anything. Nothing here shows a secret or a
+part of one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ OLD: Final = "_OLD"  # suffix of a variable's name: the secret before this one
 VARIABLE: Final = re.compile(r"\$\{([A-Za-z0-9_]+)\}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 _PLACEHOLDER: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}.*|<.*>|\.{3,}|…+)", re.IGNORECASE | re.DOTALL)
-_BEHIND_A_FORM: Final = re.compile(r"(change[-_ ]?me.*|your[-_ ].*|x{3,}|<.*>|\.{3,}|…+)?", re.IGNORECASE | re.DOTALL)
+_PLACEHOLDER_AFTER_PREFIX: Final = re.compile(
+    r"(change[-_ ]?me.*|your[-_ ].*|x{3,}|<.*>|\.{3,}|…+)?", re.IGNORECASE | re.DOTALL
+)
 _WORDS: Final = re.compile(r"undefined|null|\(null\)|none|nil|nan|\[object Object\]", re.IGNORECASE)
 _REFERENCE: Final = re.compile(
     r"\$[A-Z_][A-Z0-9_]*|\$?\{\{.*\}\}|\$\{[^{}]*\}|\$\([A-Z_][A-Z0-9_]*\)|\$env:\w+|%[A-Z_][A-Z0-9_]*%",
@@ -31,8 +34,8 @@ _REFERENCE: Final = re.compile(
 )  # in a shell, a template, PowerShell, cmd.exe
 _ASSIGNMENT: Final = re.compile(r"(?:export\s+|set\s+)?([A-Za-z_]\w*)\s*[=:]\s*(.*)", re.ASCII | re.DOTALL)
 _QUOTES: Final = "\\\"'`“”„«»\u2018\u2019\u201a"  # and the backslashes before them in JSON
-_BLANK: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that are invisible
-_UNSEEN: Final = frozenset({"Cc", "Cf", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
+_INVISIBLE: Final = "\u115f\u1160\u2800\u3164\uffa0"  # letters and symbols that are invisible
+_UNSEEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cn", "Zs", "Zl", "Zp", "Mn", "Me"})
 _SHORTEST: Final = 6  # the shortest secret for the previous release
 _SEPARATORS: Final = re.compile(r"[\s,]+")
 
@@ -60,7 +63,7 @@ def is_secret(text: str) -> bool:
     text = text.strip()
     prefix, found, rest = text.partition("whsec_")
     if found and prefix in ("", "v1,"):
-        return not _BEHIND_A_FORM.fullmatch(rest)
+        return not _PLACEHOLDER_AFTER_PREFIX.fullmatch(rest)
     return bool(text) and not _PLACEHOLDER.fullmatch(text)
 
 
@@ -83,7 +86,7 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
             names += [name for name in read if name not in found]
             if text is None or not text.strip():
                 continue
-            sentence, is_placeholder = _judged(reading, text.strip(), environ, forms)
+            sentence, is_placeholder = _refusal(reading, text.strip(), environ, forms)
             if sentence:
                 (placeholders if is_placeholder else problems).append(sentence)
                 continue
@@ -97,7 +100,7 @@ def secrets(entries: Iterable[str], environ: Mapping[str, str], forms: Sequence[
         _distinct(names_to_show(unset, environ)),
         *sentences,
         literal=literal,
-        old=frozenset(number for number, one in enumerate(_distinct(usable), 1) if one in old),
+        old=frozenset(number for number, secret in enumerate(_distinct(usable), 1) if secret in old),
     )
 
 
@@ -136,39 +139,39 @@ def _without_version(text: str) -> str:
     return text.replace("v1,whsec_", "whsec_").replace("v1a,whpk_", "whpk_")
 
 
-# ------------------------------------------------------------------------------------------ what is evidently no secret
+# --------------------------------------------------------------------------------------- what is evidently not a secret
 
 
-def _judged(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> tuple[str, bool]:
+def _refusal(entry: str, text: str, environ: Mapping[str, str], forms: Sequence[str]) -> tuple[str, bool]:
     """Why this value cannot be a secret, and what to do about it, as a sentence; empty if it can be one.
 
     Also returns whether it is a placeholder, which has yet to be filled in.
     """
     names = variables(entry)
-    who = " and ".join(names_to_show(names, environ)) or "the secret in the file"
+    subject = " and ".join(names_to_show(names, environ)) or "the secret in the file"
     values = dict.fromkeys((text, *(environ[name].strip() for name in names)))
     pieces = [piece for value in values for piece in _several(value, forms) or [value]]
     for piece in pieces:
-        found = _evident(piece, names, forms)
+        found = _mistake(piece, names, forms)
         if found:
-            return f"{who} {found}", False
+            return f"{subject} {found}", False
     if any(_is_placeholder(piece, forms) for piece in pieces):
-        return f"{who} holds a placeholder: put the secret itself there", True
+        return f"{subject} holds a placeholder: put the secret itself there", True
     old = f"{names[0].removesuffix(OLD)}{OLD}" if names else None
-    if old is not None and _was_several(text, forms) and environ.get(old, "").strip() != text:
-        cut = (
-            f"{who} holds a comma and is one secret now, no longer several: keep the new one there and put the old one"
-            f" into {old} (if the comma belongs to the one secret, set both variables to it)"
+    if old is not None and _was_split(text, forms) and environ.get(old, "").strip() != text:
+        sentence = (
+            f"{subject} holds a comma and is one secret now, no longer several: keep the new one there and put the old"
+            f" one into {old} (if the comma belongs to the one secret, set both variables to it)"
         )
-        return cut, False
-    return _mixed(text, who, old, forms) or "", False
+        return sentence, False
+    return _mixed(text, subject, old, forms) or "", False
 
 
-def _evident(text: str, names: Sequence[str], forms: Sequence[str]) -> str | None:
+def _mistake(text: str, names: Sequence[str], forms: Sequence[str]) -> str | None:
     """The rest of a sentence that begins with the variable's name; None if nothing is evidently wrong."""
     own = {*names, *(name.removesuffix(OLD) for name in names)}
     bare = _without_form(text, forms)
-    if not any(_is_seen(character) for character in text):
+    if not any(_is_visible(character) for character in text):
         return "holds nothing visible: paste the secret again"
     if _is_quoted(text, forms):
         return "has quotes around its value: remove them"
@@ -185,11 +188,15 @@ def _evident(text: str, names: Sequence[str], forms: Sequence[str]) -> str | Non
 
 def _is_placeholder(text: str, forms: Sequence[str]) -> bool:
     bare = _without_form(text, forms)
-    return not _separated(text) or not is_secret(text) or (bare != text and bool(_BEHIND_A_FORM.fullmatch(bare)))
+    return (
+        not _separated(text)
+        or not is_secret(text)
+        or (bare != text and bool(_PLACEHOLDER_AFTER_PREFIX.fullmatch(bare)))
+    )
 
 
-def _is_seen(character: str) -> bool:
-    return unicodedata.category(character) not in _UNSEEN and character not in _BLANK
+def _is_visible(character: str) -> bool:
+    return unicodedata.category(character) not in _UNSEEN_CATEGORIES and character not in _INVISIBLE
 
 
 def _is_quoted(text: str, forms: Sequence[str]) -> bool:
@@ -209,25 +216,26 @@ def _without_form(text: str, forms: Sequence[str]) -> str:
     return next((text.removeprefix(form) for form in forms if text.startswith(form)), text)
 
 
-def _mixed(text: str, who: str, old: str | None, forms: Sequence[str]) -> str | None:
+def _mixed(text: str, subject: str, old: str | None, forms: Sequence[str]) -> str | None:
     """A sentence if only some pieces have the provider's form: as one secret, they would verify nothing."""
     pieces = _separated(text)
-    good = sum(_has_form(piece, forms) for piece in pieces)
-    if good in (0, len(pieces)):
+    fitting = sum(_has_form(piece, forms) for piece in pieces)
+    if fitting in (0, len(pieces)):
         return None
     form = " or ".join(f"{form}…" for form in forms)
-    there = f"keep one secret there, and put the one before it into {old}" if old else "write one secret there"
-    return f"{who} holds {len(pieces)} values, of which only {good} can be secrets of this provider ({form}): {there}"
+    advice = f"keep one secret there, and put the one before it into {old}" if old else "write one secret there"
+    found = f"{len(pieces)} values, of which only {fitting} can be secrets of this provider ({form})"
+    return f"{subject} holds {found}: {advice}"
 
 
-def _was_several(text: str, forms: Sequence[str]) -> bool:
+def _was_split(text: str, forms: Sequence[str]) -> bool:
     """Whether the previous release split this value at a comma, although it is one secret now."""
-    return "," in text and not _several(text, forms) and _as_before(_without_version(text)) != _pieces(text, forms)
+    return "," in text and not _several(text, forms) and _former_pieces(_without_version(text)) != _pieces(text, forms)
 
 
-def _as_before(text: str) -> list[str]:
+def _former_pieces(text: str) -> list[str]:
     if not is_secret(text):
-        return [secret for piece in text.split(",") if is_secret(piece) for secret in _as_before(piece)]
+        return [secret for piece in text.split(",") if is_secret(piece) for secret in _former_pieces(piece)]
     pieces = _separated(text)
     if "-----BEGIN" in text or any(len(piece) < _SHORTEST for piece in pieces):
         return [text.strip()]

@@ -26,7 +26,7 @@ from bridge.model import (
 )
 from bridge.rules.language.conditions import ALWAYS, Case, Cases
 from bridge.rules.language.templates import BeginsWith, Template, Values
-from bridge.rules.reading.named import check_template, circles, compile_values, merged, preset_values
+from bridge.rules.reading.named import check_template, circular, compile_values, merged, preset_values
 from bridge.rules.reading.report import Diagnostics, Reporter, Steps, below, listed, numbered, paths, paths_or_templates
 from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.reading.secrets import Secrets, expand, names_to_show, refuse_malformed, secrets, variables
@@ -52,37 +52,37 @@ ANY_HANDOVER: Final = "goal"  # the kind of handovers that state none
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a file is compiled with: its source's name, the presets and the environment."""
+class SourceContext:
+    """What a source is compiled with, besides its file: its name, the presets and the environment."""
 
     name: str
     presets: Mapping[str, Any]
     environ: Mapping[str, str]
 
 
-def compile_source(file: MappingFile, around: Surroundings, report: Diagnostics, destination: str) -> Source:
+def compile_source(file: MappingFile, context: SourceContext, report: Diagnostics, destination: str) -> Source:
     """Compile the source of a file. Errors go to the report; the result may be used only if there are none."""
-    preset = _preset(file, around, report)
+    preset = _preset(file, context, report)
     written = _Merged(file, preset, report)
-    verify = compile_verify(file, preset, around.presets, report)
-    keys = _secrets(file, preset, around, _forms(file, preset, verify, around), report)
+    verify = compile_verify(file, preset, context.presets, report)
+    keys = _secrets(file, preset, context, _forms(file, preset, verify, context), report)
     envelope = _envelope(file, preset, report)
-    require, unset = _require(written, around, report)
+    require, unset = _require(written, context, report)
     return Source(
-        name=around.name,
+        name=context.name,
         provider=file.provider,
         verify=verify,
-        **_of_secrets(around.name, keys, unset),
+        **_secret_fields(context.name, keys, unset),
         envelope=envelope,
         id_is_signed=preset.id_is_signed and id_is_signed(envelope.id, verify, public_url=written.get("public_url")),
         former=_former(file, preset, envelope, verify, report),
         retry_fields=tuple(preset.retry_fields),
         body=_body(written.get("body"))[0],
         body_field=_body(written.get("body"))[1],
-        each=_one(written.get("each"), written.problem("each")),
+        each=_path(written.get("each"), written.problem("each")),
         require=require,
-        public_url=_public_url(written, verify, around, report),
-        handshakes=compile_handshakes(file, preset, around.name, around.environ, report),
+        public_url=_public_url(written, verify, context, report),
+        handshakes=compile_handshakes(file, preset, context.name, context.environ, report),
         quiet=preset.acknowledge == 204,
         visitor=paths(written.get("visitor"), written.problem("visitor")),
         borrowed=paths(preset.borrowed, in_preset(report)),
@@ -90,7 +90,7 @@ def compile_source(file: MappingFile, around: Surroundings, report: Diagnostics,
         links_named_by_provider=bool(preset.links) and preset.links_named_by == "provider",
         destination=destination,
         decimals=preset.decimals,
-        values=_values(preset, file, around, report),
+        values=_values(preset, file, context, report),
         handovers=_handovers(written.get("handover") or (), written.problem("handover")),
         ignored=_ignored(preset, file.provider, in_preset(report)),
         fingerprint=preset.fingerprint,
@@ -99,19 +99,19 @@ def compile_source(file: MappingFile, around: Surroundings, report: Diagnostics,
     )
 
 
-def _values(preset: Preset, file: MappingFile, around: Surroundings, report: Diagnostics) -> Values:
+def _values(preset: Preset, file: MappingFile, context: SourceContext, report: Diagnostics) -> Values:
     """The values of the preset and of the file, which win by name."""
-    written = around.presets[file.provider]["values"] if preset.values else {}
-    theirs, problems = preset_values(json.dumps(written))
+    written = context.presets[file.provider]["values"] if preset.values else {}
+    inherited, problems = preset_values(json.dumps(written))
     for where, sentence in problems:
         in_preset(report)(where, sentence)
-    mine = compile_values(file.values, file.maps, report.below("values"))
-    found = merged(theirs, mine)
-    for name, choices in mine.choices.items():
+    own = compile_values(file.values, file.maps, report.below("values"))
+    found = merged(inherited, own)
+    for name, choices in own.choices.items():
         for choice in choices:
             if isinstance(choice.source, Template):
                 check_template(choice.source, found, report.below("values", name))
-    for name in circles(mine, found):
+    for name in circular(own, found):
         sentence = f'the value "{name}" needs itself, so it is never there; give this one another name'
         report.suspect(("values", name), sentence)
     return found
@@ -131,16 +131,16 @@ class _Merged:
         return self.report.below(key) if getattr(self.file, key) is not None else in_preset(self.report)
 
 
-def _preset(file: MappingFile, around: Surroundings, report: Diagnostics) -> Preset:
+def _preset(file: MappingFile, context: SourceContext, report: Diagnostics) -> Preset:
     if file.provider == CUSTOM or not report.is_sound("provider"):
         if file.verify is None and report.is_sound("provider") and report.is_sound("verify"):
             report.problem((), 'provider: custom needs "verify", which says how the sender proves who it is')
         return Preset.model_validate({})
-    found = around.presets.get(file.provider)
+    found = context.presets.get(file.provider)
     if found is not None and "cannot_be_set_up" in found:
         report.warn(("provider",), f"{file.provider} cannot be set up: {found['cannot_be_set_up']}")
     if found is None:
-        guess = did_you_mean(file.provider, [*around.presets, CUSTOM])
+        guess = did_you_mean(file.provider, [*context.presets, CUSTOM])
         more = "" if guess else '; docs/providers.md lists them, or write custom and say in "verify" how it signs'
         report.problem(("provider",), f'unknown provider "{file.provider}"{guess or more}')
         return Preset.model_validate({})
@@ -197,8 +197,8 @@ def _body(written: str | JsonField | None) -> tuple[BodyForm, str | None]:
 
 def _all_links(file: MappingFile, preset: Preset, report: Diagnostics) -> dict[str, Any]:
     """`links` and `people` of the preset and the file; those of a layer come first."""
-    theirs, mine = _links(preset.links, in_preset(report)), _links(file.links, report.below("links"))
-    links = (*mine, *theirs) if file.extends else (*theirs, *mine)
+    inherited, own = _links(preset.links, in_preset(report)), _links(file.links, report.below("links"))
+    links = (*own, *inherited) if file.extends else (*inherited, *own)
     return {
         "links": tuple(link for link in links if link.kind not in PEOPLE),
         "people": _people(links, preset.people, in_preset(report)),
@@ -226,9 +226,9 @@ def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, problem: Repo
 def _people(links: Iterable[LinkSpec], stanzas: Iterable[PersonStanza], problem: Reporter) -> tuple[PersonSpec, ...]:
     """The people among the file's links, and those of the preset."""
     found = [PersonSpec(link.kind, link.paths, link.events, own=True) for link in links if link.kind in PEOPLE]
-    for one in stanzas:
-        only = None if one.when is None else Cases((_case("*", one.when, one.kind, problem),))
-        found.append(PersonSpec(one.kind, paths(one.path, problem), listed(one.event), only))
+    for stanza in stanzas:
+        only = None if stanza.when is None else Cases((_case("*", stanza.when, stanza.kind, problem),))
+        found.append(PersonSpec(stanza.kind, paths(stanza.path, problem), listed(stanza.event), only))
     return tuple(found)
 
 
@@ -245,8 +245,8 @@ def _handovers(stanzas: Iterable[HandoverStanza], problem: Reporter) -> Cases:
     """
     return Cases(
         tuple(
-            _case(one.event, one.when, one.kind or ANY_HANDOVER, below(problem, i, "when"))
-            for i, one in enumerate(stanzas)
+            _case(stanza.event, stanza.when, stanza.kind or ANY_HANDOVER, below(problem, i, "when"))
+            for i, stanza in enumerate(stanzas)
         )
     )
 
@@ -254,7 +254,7 @@ def _handovers(stanzas: Iterable[HandoverStanza], problem: Reporter) -> Cases:
 def _ignored(preset: Preset, provider: str, problem: Reporter) -> Cases:
     """The provider's messages that no rule ever evaluates."""
     otherwise = f"the handshake with which {provider} sets up or tries a webhook"
-    return Cases(tuple(_case(one.event, one.when, one.because or otherwise, problem) for one in preset.ignore))
+    return Cases(tuple(_case(item.event, item.when, item.because or otherwise, problem) for item in preset.ignore))
 
 
 def _case(events: Texts, when: Json, answer: str, problem: Reporter) -> Case:
@@ -262,7 +262,7 @@ def _case(events: Texts, when: Json, answer: str, problem: Reporter) -> Case:
     return Case(types, ALWAYS if when is None else compile_when(when, problem), answer)
 
 
-def _one(text: str | None, problem: Reporter) -> CompiledPath | None:
+def _path(text: str | None, problem: Reporter) -> CompiledPath | None:
     return next(iter(paths(text, problem)), None)
 
 
@@ -276,21 +276,21 @@ def default_variable(name: str) -> str:
     return name.upper().replace("-", "_") + "_WEBHOOK_SECRET"
 
 
-def _forms(file: MappingFile, preset: Preset, verify: VerifySpec, around: Surroundings) -> tuple[str, ...]:
+def _forms(file: MappingFile, preset: Preset, verify: VerifySpec, context: SourceContext) -> tuple[str, ...]:
     """Prefixes of secrets: those of the provider, of the preset that `verify` names, and of the form of the key."""
     named = file.verify if isinstance(file.verify, str) else file.verify.preset if file.verify else None
-    written = around.presets.get(named, {}).get("secret_form") if named else None
+    written = context.presets.get(named, {}).get("secret_form") if named else None
     forms = [form for texts in (preset.secret_form, written) for _, form in numbered(texts)]
     return tuple(dict.fromkeys([*forms, *(form for key, form in _FORM_OF_KEY if key in verify.key)]))
 
 
 def _secrets(
-    file: MappingFile, preset: Preset, around: Surroundings, forms: tuple[str, ...], report: Diagnostics
+    file: MappingFile, preset: Preset, context: SourceContext, forms: tuple[str, ...], report: Diagnostics
 ) -> Secrets:
-    entries = file.secret if file.secret is not None else f"${{{default_variable(around.name)}}}"
+    entries = file.secret if file.secret is not None else f"${{{default_variable(context.name)}}}"
     for where, text in numbered(entries):
         refuse_malformed(text, report.below("secret", *where))
-    found = secrets(listed(entries), around.environ, forms)
+    found = secrets(listed(entries), context.environ, forms)
     if found.literal and found.usable:
         report.warn(("secret",), "a secret is written in the file itself; write ${NAME} and set it in the environment")
     for sentence in found.placeholders if found.usable else ():
@@ -302,7 +302,7 @@ def _secrets(
     return found
 
 
-def _of_secrets(name: str, keys: Secrets, unset: tuple[str, ...]) -> dict[str, Any]:
+def _secret_fields(name: str, keys: Secrets, unset: tuple[str, ...]) -> dict[str, Any]:
     """The fields of a source about its secrets. unset: unset variables of `require`, which switch the source off."""
     return {
         "secrets": () if unset else keys.usable,
@@ -328,29 +328,29 @@ def _secret_error(name: str, keys: Secrets, unset: tuple[str, ...]) -> str | Non
 
 
 def _require(
-    written: _Merged, around: Surroundings, report: Diagnostics
+    written: _Merged, context: SourceContext, report: Diagnostics
 ) -> tuple[tuple[Requirement, ...], tuple[str, ...]]:
     """The equality checks, and the variables that they need and that are not set."""
     requirements, unset = [], []
     problem = written.problem("require")
     for key, value in (written.get("require") or {}).items():
-        texts = [text_of(one) or "" for one in listed(value)]
+        texts = [text_of(item) or "" for item in listed(value)]
         for text in texts:
             refuse_malformed(text, report.below("require", key))
-            unset += [name for name in variables(text) if not around.environ.get(name, "").strip()]
-        expected = tuple(filled for text in texts if (filled := expand(text, around.environ)))
+            unset += [name for name in variables(text) if not context.environ.get(name, "").strip()]
+        expected = tuple(filled for text in texts if (filled := expand(text, context.environ)))
         if not expected and not unset:
             problem((key,), f'"require" expects no value at {key}')
         secret = any(map(variables, texts)) or names_secret(key)
-        requirements += [Requirement(path, expected, secret) for path in paths(key, _of_key(problem, key))]
-    return tuple(requirements), tuple(dict.fromkeys(names_to_show(unset, around.environ)))
+        requirements += [Requirement(path, expected, secret) for path in paths(key, _at_key(problem, key))]
+    return tuple(requirements), tuple(dict.fromkeys(names_to_show(unset, context.environ)))
 
 
-def _of_key(problem: Reporter, key: str) -> Reporter:
+def _at_key(problem: Reporter, key: str) -> Reporter:
     return lambda _where, sentence: problem((key, KEY), sentence)
 
 
-def _public_url(written: _Merged, verify: VerifySpec, around: Surroundings, report: Diagnostics) -> str | None:
+def _public_url(written: _Merged, verify: VerifySpec, context: SourceContext, report: Diagnostics) -> str | None:
     text = written.get("public_url")
     if text is None:
         if signs_its_url(verify):
@@ -359,11 +359,11 @@ def _public_url(written: _Merged, verify: VerifySpec, around: Surroundings, repo
             )
         return None
     refuse_malformed(text, report.below("public_url"))
-    url = expand(text, around.environ)
+    url = expand(text, context.environ)
     if url is None:
         report.warn(
             ("public_url",),
-            f"{' and '.join(names_to_show(variables(text), around.environ))} is not set, so public_url is not known",
+            f"{' and '.join(names_to_show(variables(text), context.environ))} is not set, so public_url is not known",
         )
     elif not re.fullmatch(r"https?://\S+", url):
         report.problem(("public_url",), '"public_url" is a URL such as https://example.com/webhooks/square')

@@ -196,8 +196,8 @@ class _Reader:
             lines = self.text.splitlines()
             for number, text in enumerate(lines[:line], 1):  # looks like a space and is parsed as a letter
                 if "\xa0" in text[: len(text) - len(text.lstrip())]:
-                    told = "this line is indented by a no-break space; YAML allows only spaces"
-                    raise self.stop(number, text.index("\xa0") + 1, told) from None
+                    sentence = "this line is indented by a no-break space; YAML allows only spaces"
+                    raise self.stop(number, text.index("\xa0") + 1, sentence) from None
             source = lines[line - 1] if line <= len(lines) else ""
             secret = line in self.secret_lines
             if source[column - 2 : column - 1] == "*" and column > 1:
@@ -221,14 +221,14 @@ class _Reader:
             text = self.shown(line, f"*{event.anchor}")
             self.problem(line, column, f'aliases are not allowed; if "{text}" is a string, {QUOTES}')
             return Node(line, column, f"*{event.anchor}")
-        self._refuse_decoration(event, line, column)
+        self._refuse_properties(event, line, column)
         if isinstance(event, yaml.ScalarEvent):
             return Node(line, column, scalar(event.value) if event.implicit[0] and not event.style else event.value)
         if isinstance(event, yaml.SequenceStartEvent):
             return self._sequence(events, depth, line, column)
         return self._mapping(events, depth, line, column)
 
-    def _refuse_decoration(self, event: Any, line: int, column: int) -> None:
+    def _refuse_properties(self, event: Any, line: int, column: int) -> None:
         if event.anchor is not None:
             text = self.shown(line, f"&{event.anchor}")
             self.problem(line, column, f'anchors are not allowed; if "{text}" begins a string, {QUOTES}')
@@ -270,7 +270,7 @@ class _Reader:
                     line, column, f"a key is a string, not a list or map; if it is meant as a string, {QUOTES}"
                 )
             return None
-        self._refuse_decoration(event, line, column)
+        self._refuse_properties(event, line, column)
         if event.value == "<<" and not event.style:
             self.problem(line, column, "merge keys (<<) are not allowed; write the entries out")
             return None

@@ -95,14 +95,14 @@ def structure(tree: Node, report: Diagnostics) -> MappingFile | None:
         )
         return None
     plain = _plain(tree, (), report)
-    _refuse_nothing(tree, (), report, plain)
+    _refuse_empty_keys(tree, (), report, plain)
     for _ in range(_ROUNDS_MAX):  # a filled-in value may reveal errors behind it
         try:
             return MappingFile.model_validate(plain)
         except ValidationError as error:
             for details in error.errors(include_url=False, include_context=True):
                 where = _steps(details)
-                _tell(details["type"], where, details, tree, report)
+                _report(details["type"], where, details, tree, report)
                 _patch(plain, where, details["type"])
     return None
 
@@ -163,7 +163,7 @@ def _plain(node: Node, where: Steps, report: Diagnostics) -> Any:
     return node.value
 
 
-def _refuse_nothing(node: Node, where: Steps, report: Diagnostics, plain: Json) -> None:
+def _refuse_empty_keys(node: Node, where: Steps, report: Diagnostics, plain: Json) -> None:
     """A key without a value is a mistake, never a default."""
     model = model_at(where)
     for key in list(node.entries) if model is not None and node.kind == "mapping" else ():
@@ -173,9 +173,9 @@ def _refuse_nothing(node: Node, where: Steps, report: Diagnostics, plain: Json) 
                 report.problem((*where, key, KEY), f'"{key}" has no value')
                 plain.pop(key)
         elif child.kind == "mapping":
-            _refuse_nothing(child, (*where, key), report, plain[key])
+            _refuse_empty_keys(child, (*where, key), report, plain[key])
         for i, element in enumerate(child.elements):
-            _refuse_nothing(element, (*where, key, i), report, plain[key][i])
+            _refuse_empty_keys(element, (*where, key, i), report, plain[key][i])
 
 
 def model_at(where: Steps) -> type[Strict] | None:
@@ -191,7 +191,7 @@ def known_keys(model: type[Strict] | None) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _tell(kind: str, where: Steps, details: ErrorDetails, tree: Node, report: Diagnostics) -> None:
+def _report(kind: str, where: Steps, details: ErrorDetails, tree: Node, report: Diagnostics) -> None:
     parent = where[:-1]
     if kind == "extra_forbidden":
         report.problem((*where, KEY), _unknown_key(str(where[-1]), parent))
@@ -233,12 +233,7 @@ def _sentence(where: Steps, kind: str, details: ErrorDetails, value: Json) -> st
         words += " of path to expectation, such as {data.status: paid, data.total: {gte: 100}}"
     if isinstance(value, str) and kind in ("dict_type", "model_type") and _CLOSE.match(value):
         words += '; write a space after the ":" of a key'
-    if (
-        kind == "list_type"
-        and isinstance(value, dict)
-        and value
-        and all(isinstance(one, bool) for one in value.values())
-    ):
+    if kind == "list_type" and isinstance(value, dict) and value and set(map(type, value.values())) == {bool}:
         return f"{subject} {words}, such as [{', '.join(map(str, value))}]"
     if kind == "list_type" and isinstance(value, str):
         return f"{subject} {words}, such as [{', '.join(value.replace(',', ' ').split())}]"

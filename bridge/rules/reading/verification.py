@@ -3,7 +3,7 @@
 A scheme is that of the file, of the preset that it names, or of the provider's preset. All handshakes of a preset
 count, but only the echoes of a `custom` file. A handshake that computes with the secret, or keeps what it is sent, is
 reviewed once, with its preset: a mapping file cannot make the bridge sign what anyone asks for. Two sources with the
-same secret are kept apart here, too (`apart`).
+same secret are kept apart here, too (`forbidden_to_compute`).
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _PART: Final = re.compile(r"\{([^{}]*)\}")
 _URLS: Final = ("url", "other_port_url", "body_hash_url")
 _SIGNED: Final = ("body", "id", "timestamp", *_URLS, "method", "path", "secret", "crc32", "sorted_form")
 _UNSIGNED_TYPES: Final = ("basic", "token")
-_KEY_UNSAID: Final = {"ed25519": "base64", "ecdsa-sha256": "pem", "rsa-sha256": "pem", "rsa-sha1": "pem"}
+_DEFAULT_KEYS: Final = {"ed25519": "base64", "ecdsa-sha256": "pem", "rsa-sha256": "pem", "rsa-sha1": "pem"}
 _SHARED_KEYS: Final = ("text", "whsec", "base64", "hex")
-_KEYS: Final = {
+_ALLOWED_KEYS: Final = {
     "basic": KEY_FORMS,  # these compare the secret itself
     "token": KEY_FORMS,
     "ed25519": ("hex", "whpk", "base64", "pem", "der"),
@@ -62,6 +62,7 @@ _TOKEN_LITERALS: Final = re.compile(r"[A-Za-z0-9_-]*")
 
 
 def in_preset(report: Diagnostics) -> Reporter:
+    """A `Reporter` for the preset's own stanzas: the place in the file is `provider:`."""
     return lambda where, sentence: report.problem(("provider",), f"its preset has an error at {where}: {sentence}")
 
 
@@ -92,7 +93,7 @@ def _alternatives(written: Sequence[Scheme], problem: Reporter) -> Iterable[Veri
 
 def _scheme(written: Scheme, problem: Reporter) -> VerifySpec:
     _one_of(("type",), written.type, VERIFY_TYPES, problem)
-    forms = numbered(written.key or _KEY_UNSAID.get(written.type or "", "text"))
+    forms = numbered(written.key or _DEFAULT_KEYS.get(written.type or "", "text"))
     for where, form in forms:
         _one_of(("key", *where), form, KEY_FORMS, problem)
     if written.signature is None and written.type != "basic":
@@ -131,9 +132,9 @@ def _covers(spec: VerifySpec, event_id: Sequence[Path], *, signs_query: bool) ->
     ids = [f"{place.where}:{place.name}".lower() for place in spec.id]
     paths = [path for path in event_id if isinstance(path, CompiledPath)]
     places = [f"{path.root}:{'.'.join(path.names)}".lower() for path in paths] or ids
-    beside = [place for place in places if place.startswith(("header:", "query:")) and place not in signed]
-    beside = [place for place in beside if not (signs_query and "url" in signed and place.startswith("query:"))]
-    return not beside or ("id" in signed and beside == ids[: len(beside)])
+    uncovered = [place for place in places if place.startswith(("header:", "query:")) and place not in signed]
+    uncovered = [place for place in uncovered if not (signs_query and "url" in signed and place.startswith("query:"))]
+    return not uncovered or ("id" in signed and uncovered == ids[: len(uncovered)])
 
 
 def signs_its_url(verify: VerifySpec) -> bool:
@@ -217,7 +218,7 @@ def read_places(texts: Texts | None, problem: Reporter) -> tuple[Place, ...]:
 
 def _check_key(spec: VerifySpec, problem: Reporter) -> None:
     """A key form that no secret of this signature type can have would refuse every request."""
-    allowed = _KEYS.get(spec.type, _SHARED_KEYS)
+    allowed = _ALLOWED_KEYS.get(spec.type, _SHARED_KEYS)
     for form in spec.key:
         if spec.type in VERIFY_TYPES and form in KEY_FORMS and form not in allowed:
             problem(("key",), f'type {spec.type} takes the key {" or ".join(allowed)}, not "{form}"')
@@ -232,8 +233,8 @@ def _check_signed(spec: VerifySpec, problem: Reporter) -> None:
     for name in names:
         if name not in _SIGNED and not _PLACE.fullmatch(name):
             problem(("signed",), f'"signed" names {{{name}}}{did_you_mean(name, _SIGNED)}')
-    for name, there in (("timestamp", spec.timestamp is not None), ("id", bool(spec.id))):
-        if f"{{{name}}}" in spec.signed and not there:
+    for name, is_given in (("timestamp", spec.timestamp is not None), ("id", bool(spec.id))):
+        if f"{{{name}}}" in spec.signed and not is_given:
             problem(("signed",), f'"signed" names {{{name}}}, but verify does not say where the {name} is')
 
 
@@ -249,31 +250,31 @@ def compile_handshakes(
     file: MappingFile, preset: Preset, name: str, environ: Mapping[str, str], report: Diagnostics
 ) -> tuple[Handshake, ...]:
     """Compile the handshakes of a source. Errors go to the report."""
-    compiling = _Compiling(name, environ, report)
+    compiler = _HandshakeCompiler(name, environ, report)
     if file.handshake is None:
-        return tuple(compiling.one(written, in_preset(report)) for _, written in numbered(preset.handshake))
+        return tuple(compiler.compile(written, in_preset(report)) for _, written in numbered(preset.handshake))
     if not report.is_sound("handshake"):
         return ()
     if file.provider != CUSTOM:
         report.problem(("handshake", KEY), OF_THE_PRESET)
         return ()
     return tuple(
-        compiling.one(written, report.below("handshake", *where), echo_only=True)
+        compiler.compile(written, report.below("handshake", *where), echo_only=True)
         for where, written in numbered(file.handshake)
     )
 
 
-class _Compiling:
-    """What one source's handshakes are compiled with."""
+class _HandshakeCompiler:
+    """Compiles the handshakes of one source."""
 
     def __init__(self, name: str, environ: Mapping[str, str], report: Diagnostics) -> None:
         self.variable = verify_token_variable(name)
         self.environ = environ
         self.report = report
 
-    def one(self, written: HandshakeStanza, problem: Reporter, *, echo_only: bool = False) -> Handshake:
-        """Compile one entry."""
-        does, place = _does(written, problem)
+    def compile(self, written: HandshakeStanza, problem: Reporter, *, echo_only: bool = False) -> Handshake:
+        """Compile one entry; errors go to `problem`."""
+        does, place = _reply_kind(written, problem)
         if echo_only and (does is not ReplyKind.ECHO or written.body is not None):
             problem((), ECHO_ONLY)
         methods = listed(written.method)
@@ -304,7 +305,7 @@ class _Compiling:
         return replace(made, verify_token=place, variable=self.variable, expected=value or None)
 
 
-def _does(written: HandshakeStanza, problem: Reporter) -> tuple[ReplyKind, Place | None]:
+def _reply_kind(written: HandshakeStanza, problem: Reporter) -> tuple[ReplyKind, Place | None]:
     """What the handshake does, and the place of the value it uses."""
     at = {ReplyKind.ECHO: written.echo, ReplyKind.HMAC: written.hmac, ReplyKind.KEEP: written.keep}
     found = [(does, _place(text, below(problem, does.value))) for does, text in at.items() if text is not None]
@@ -321,7 +322,7 @@ def _place(text: str | None, problem: Reporter) -> Place | None:
 
 def _condition(text: str, value: Scalars, problem: Reporter) -> tuple[Place, tuple[str, ...]]:
     place = _place(text, lambda _where, sentence: problem((text, KEY), sentence))
-    values = tuple(text_of(one) or "" for one in listed(value))
+    values = tuple(text_of(item) or "" for item in listed(value))
     return place or Place("header", ""), values
 
 
@@ -337,23 +338,25 @@ def _fields(written: HandshakeStanza, does: ReplyKind, problem: Reporter) -> tup
 # ------------------------------------------------------------------------------------------------ shared secrets
 
 
-def apart(sources: Iterable[Source]) -> dict[str, tuple[str, ...]]:
-    """Which sources (name -> the names of others) must not compute, because a token could sign an event of another.
+def forbidden_to_compute(sources: Iterable[Source]) -> dict[str, tuple[str, ...]]:
+    """The sources that must not compute, because a token could sign an event of another: name -> names of those others.
 
     If the body is signed, a token signs nothing, since no JSON body is a token. A scheme that covers only a time and a
     nonce (Mailgun) is different: whoever chooses the token chooses what is signed.
     """
     known = tuple(sources)
-    signable = [one for one in known if any(_is_a_tokens(scheme, one.body) for scheme in one.verify.schemes)]
+    signable = [
+        source for source in known if any(_covers_only_a_token(spec, source.body) for spec in source.verify.schemes)
+    ]
     found = {
         source.name: tuple(other.name for other in signable if set(other.secrets) & set(source.secrets))
         for source in known
-        if any(one.does is ReplyKind.HMAC for one in source.handshakes)
+        if any(handshake.does is ReplyKind.HMAC for handshake in source.handshakes)
     }
     return {name: others for name, others in found.items() if others}
 
 
-def _is_a_tokens(scheme: VerifySpec, body: BodyForm) -> bool:
+def _covers_only_a_token(scheme: VerifySpec, body: BodyForm) -> bool:
     """Whether everything that this scheme signs of an event can, as a whole, be a token."""
     names = set(_PART.findall(scheme.signed))
     if scheme.type != "hmac-sha256" or names & {"url", "path", "secret"}:
@@ -364,4 +367,4 @@ def _is_a_tokens(scheme: VerifySpec, body: BodyForm) -> bool:
 
 def without_computing(source: Source) -> Source:
     """The source without handshakes that compute with its secret."""
-    return replace(source, handshakes=tuple(one for one in source.handshakes if one.does is not ReplyKind.HMAC))
+    return replace(source, handshakes=tuple(each for each in source.handshakes if each.does is not ReplyKind.HMAC))

@@ -75,7 +75,7 @@ DEPTH_MAX: Final = 10
 AMOUNT: Final = re.compile(r"\s*([0-9]{1,15}(?:\.[0-9]{1,4})?) ?([A-Z]{3})\s*")
 # The values that are an amount in `value.currency`.
 AMOUNTS: Final = ("amount", "monthly", "monthly_before", "discount", "refunded_total", "prices")
-_ELSEWHERE: Final = {  # operators as other languages write them
+_FOREIGN_OPERATORS: Final = {  # operators as other languages write them
     **dict.fromkeys(("eq", "equals", "equal", "is", "=", "==", "==="), "the value itself: path: value"),
     **dict.fromkeys(("ne", "neq", "isnot", "notequals", "notequal", "!=", "!==", "<>"), "not"),
     **dict.fromkeys((">", "greaterthan", "morethan", "above", "over"), "gt"),
@@ -90,10 +90,10 @@ _ELSEWHERE: Final = {  # operators as other languages write them
     "between": "gte and lte", "to": "the value itself: path: value",
     **dict.fromkeys(("from", "was", "before", "previous"), '"was." in front of the path: was.path: value'),
 }  # fmt: skip
-_OTHER_JOINTS: Final = {
+_FOREIGN_COMBINATORS: Final = {
     **dict.fromkeys(("or", "||", "some"), "any"), **dict.fromkeys(("and", "&&", "every"), "all"), "nor": "not",
 }  # fmt: skip
-_JOINTS: Final = ("not", "any", "all")  # these join expectations of one value, and conditions on paths
+_COMBINATORS: Final = ("not", "any", "all")  # these join expectations of one value, and conditions on paths
 _DURATION: Final = re.compile(r"[0-9]+(?:ms|s|min|h|d)")
 
 
@@ -113,10 +113,10 @@ def compile_when(when: Json, problem: Reporter, at: Steps = (), depth: int = 0) 
     return All(tuple(parts))
 
 
-def _is_of_conditions(expected: Json) -> bool:
+def _are_conditions(expected: Json) -> bool:
     """Whether this holds maps of paths, not of operators."""
     maps = expected if isinstance(expected, list) else [expected]
-    return all(isinstance(one, dict) and any("." in key for key in one) for one in maps)
+    return all(isinstance(item, dict) and any("." in key for key in item) for item in maps)
 
 
 def _entry(key: str, expected: Json, problem: Reporter, at: Steps, depth: int) -> Condition | None:
@@ -126,9 +126,9 @@ def _entry(key: str, expected: Json, problem: Reporter, at: Steps, depth: int) -
     if key in ("any", "all"):
         parts = _branches(key, expected, problem, at, depth)
         return Either(parts) if key == "any" and parts else All(parts)
-    joint = _OTHER_JOINTS.get(key.lower().lstrip("$")) if isinstance(expected, (list, dict)) else None
-    if joint is not None and _is_of_conditions(expected):
-        problem((*at, KEY), f'"{key}" joins no conditions; write {joint}, with a list of maps')
+    combinator = _FOREIGN_COMBINATORS.get(key.lower().lstrip("$")) if isinstance(expected, (list, dict)) else None
+    if combinator is not None and _are_conditions(expected):
+        problem((*at, KEY), f'"{key}" joins no conditions; write {combinator}, with a list of maps')
         return None
     try:
         path = compile_path(key)
@@ -136,21 +136,21 @@ def _entry(key: str, expected: Json, problem: Reporter, at: Steps, depth: int) -
         problem((*at, KEY), str(error))
         return None
     if is_many(path):
-        return _of_elements(path, expected, problem, at, depth)
+        return _element_condition(path, expected, problem, at, depth)
     expectation = compile_expectation(expected, path, problem, at, depth)
     constant = expected if isinstance(expected, str) and isinstance(expectation, Equals) else None
     return FieldTest(path, expectation, expectation.text, constant)
 
 
-def _of_elements(path: CompiledPath, expected: Json, problem: Reporter, at: Steps, depth: int) -> Condition:
-    """Expectations of a list's elements: with operators, of a single value; with a map of paths, of a whole element."""
+def _element_condition(path: CompiledPath, expected: Json, problem: Reporter, at: Steps, depth: int) -> Condition:
+    """The condition on a list's elements: a map of operators tests a single value, a map of paths a whole element."""
     if isinstance(expected, dict) and _is_when(expected):
         negated = set(expected) == {"not"}
         where = (*at, "not") if negated else at
-        wanted = expected["not"] if negated else expected
-        _refuse_operators(wanted, problem, where)
-        inner = compile_when(wanted, problem, where, depth + 1)
-        for outer in _outside(inner):
+        when = expected["not"] if negated else expected
+        _refuse_operators(when, problem, where)
+        inner = compile_when(when, problem, where, depth + 1)
+        for outer in _outer_paths(inner):
             problem(at, f'the conditions of an element read only the element, so "{outer.text}" is not allowed there')
         return ElementWhere(path, inner, negated)
     expectation = compile_expectation(expected, path, problem, at, depth)
@@ -160,7 +160,7 @@ def _of_elements(path: CompiledPath, expected: Json, problem: Reporter, at: Step
 def _refuse_operators(when: Json, problem: Reporter, at: Steps) -> None:
     """Report operators among the paths of an element's map: they would be read as field names."""
     for name in when if isinstance(when, dict) else ():
-        if name in OPERATORS and name not in _JOINTS:
+        if name in OPERATORS and name not in _COMBINATORS:
             problem(
                 (*at, name, KEY),
                 f'"{name}" is an operator among paths: write it after a path, or write a field of this name'
@@ -168,12 +168,12 @@ def _refuse_operators(when: Json, problem: Reporter, at: Steps) -> None:
             )
 
 
-def _outside(condition: Condition) -> list[CompiledPath]:
-    """The paths that lead out of an element: reading them for each element would take forever in a long list."""
+def _outer_paths(condition: Condition) -> list[CompiledPath]:
+    """The paths that lead out of an element: in a long list, reading them for each element would take forever."""
     if isinstance(condition, All | Either):
-        return [path for part in condition.parts for path in _outside(part)]
+        return [path for part in condition.parts for path in _outer_paths(part)]
     if isinstance(condition, NotAll):
-        return _outside(condition.inner)
+        return _outer_paths(condition.inner)
     paths = _paths(condition)
     if isinstance(condition, FieldTest):
         paths += compared_with(condition.expectation)
@@ -183,10 +183,10 @@ def _outside(condition: Condition) -> list[CompiledPath]:
 def _is_when(expected: Json) -> bool:
     """Whether a map is a `when:` of paths, not one of operators."""
     if isinstance(expected, list):
-        return any(_is_when(each) for each in expected)
+        return any(_is_when(item) for item in expected)
     if not isinstance(expected, dict):
         return False
-    return any(_is_when(value) if key in _JOINTS else key not in OPERATORS for key, value in expected.items())
+    return any(_is_when(value) if key in _COMBINATORS else key not in OPERATORS for key, value in expected.items())
 
 
 def _branches(key: str, branches: Json, problem: Reporter, at: Steps, depth: int) -> tuple[Condition, ...]:
@@ -285,9 +285,9 @@ def _operator(  # noqa: C901 - one branch per operator
             return _changed(operand, path, problem, at)
         case "path":
             return Equals(_operand({"path": operand}, problem, at))
-    instead = _ELSEWHERE.get(name.lower().strip("$ ").replace("_", "").replace("-", ""))
-    told = f"; write {instead}" if instead else did_you_mean(name, OPERATORS)
-    problem((*at, KEY), f'unknown operator "{name}"{told}')
+    instead = _FOREIGN_OPERATORS.get(name.lower().strip("$ ").replace("_", "").replace("-", ""))
+    advice = f"; write {instead}" if instead else did_you_mean(name, OPERATORS)
+    problem((*at, KEY), f'unknown operator "{name}"{advice}')
     return Exists(wanted=True)
 
 

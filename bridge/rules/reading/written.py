@@ -22,8 +22,8 @@ from bridge.rules.reading.when import OPERATORS, compile_when
 if TYPE_CHECKING:
     Maps = Mapping[str, Mapping[str, Json]]
 
-_ONE_PATH: Final = ("once_per", "visitor")
-_TEMPLATES: Final = ("goal", "description", "metadata", "payment")
+_PATH_KEYS: Final = ("once_per", "visitor")
+_TEMPLATE_KEYS: Final = ("goal", "description", "metadata", "payment")
 _NEGATIONS: Final = ("not", "not_in")
 
 
@@ -51,51 +51,51 @@ def written_paths(text: str) -> list[WrittenPaths]:
         return []
     tables = tree.entries.get("maps")
     maps: Maps = {name: {} for name in (tables.entries if tables is not None else ())}
-    found = [*_paths_of(tree, "visitor", maps), *_values(tree.entries.get("values"), maps)]
+    found = [*_key_paths(tree, "visitor", maps), *_value_paths(tree.entries.get("values"), maps)]
     for node in tree.entries["goals"].elements if "goals" in tree.entries else ():
         events = tuple(_texts(node.entries.get("event")))
-        found += [one._replace(rule=id_of(node), events=events) for one in _of_rule(node, maps)]
-    return [one for one in found if all(_is_looked_for(path) for path in one.paths)]
+        found += [written._replace(rule=id_of(node), events=events) for written in _rule_paths(node, maps)]
+    return [written for written in found if all(_is_looked_up(path) for path in written.paths)]
 
 
-def _is_looked_for(path: CompiledPath) -> bool:
+def _is_looked_up(path: CompiledPath) -> bool:
     inner = path.inner if isinstance(path, WasPath) and path.inner is not None else path
     return inner.root in ("body", "root") and bool(inner.segments)
 
 
-def _of_rule(node: Node, maps: Maps) -> Iterator[WrittenPaths]:
-    for key in _ONE_PATH:
-        yield from _paths_of(node, key, maps)
-    for key in _TEMPLATES:
+def _rule_paths(node: Node, maps: Maps) -> Iterator[WrittenPaths]:
+    for key in _PATH_KEYS:
+        yield from _key_paths(node, key, maps)
+    for key in _TEMPLATE_KEYS:
         below = node.entries.get(key)
-        for each in below.entries.values() if below is not None and below.entries else [below]:
-            yield from _of_template(each, maps)
+        for child in below.entries.values() if below is not None and below.entries else [below]:
+            yield from _template_paths(child, maps)
     if "when" in node.entries:
-        yield from _of_when(node.entries["when"])
+        yield from _condition_paths(node.entries["when"])
 
 
-def _values(named: Node | None, maps: Maps) -> Iterator[WrittenPaths]:
+def _value_paths(named: Node | None, maps: Maps) -> Iterator[WrittenPaths]:
     for node in named.entries.values() if named is not None else ():
         for choice in node.elements or [node]:
             template = choice.entries.get("value", choice)
             events = tuple(_texts(choice.entries.get("event"))) or ("*",)
-            yield from (one._replace(events=events) for one in _of_template(template, maps))
+            yield from (written._replace(events=events) for written in _template_paths(template, maps))
 
 
-def _paths_of(node: Node, key: str, maps: Maps) -> Iterator[WrittenPaths]:
+def _key_paths(node: Node, key: str, maps: Maps) -> Iterator[WrittenPaths]:
     """A path or a list whose first match counts; each may be a template."""
     below, found = node.entries.get(key), list[CompiledPath]()
-    for each in (below.elements or [below]) if below is not None else ():
-        templates = list(_of_template(each, maps))
-        found += [path for one in templates for path in one.paths]
-        if not templates and isinstance(each.value, str) and "{" not in each.value:
+    for child in (below.elements or [below]) if below is not None else ():
+        templates = list(_template_paths(child, maps))
+        found += [path for written in templates for path in written.paths]
+        if not templates and isinstance(child.value, str) and "{" not in child.value:
             with suppress(ValueError):
-                found.append(compile_path(each.value))
+                found.append(compile_path(child.value))
     if below is not None and found:
         yield WrittenPaths(below.line, below.column, tuple(found))
 
 
-def _of_template(node: Node | None, maps: Maps) -> Iterator[WrittenPaths]:
+def _template_paths(node: Node | None, maps: Maps) -> Iterator[WrittenPaths]:
     if node is None or not isinstance(node.value, str) or "{" not in node.value:
         return
     with suppress(ValueError):  # it reads a table of the shipped file
@@ -104,7 +104,7 @@ def _of_template(node: Node | None, maps: Maps) -> Iterator[WrittenPaths]:
                 yield WrittenPaths(node.line, node.column, placeholder.paths)
 
 
-def _of_when(node: Node) -> Iterator[WrittenPaths]:
+def _condition_paths(node: Node) -> Iterator[WrittenPaths]:
     """The paths of conditions that do not hold for missing values."""
     for key, below in node.entries.items():
         if _holds({key: below.plain()}):
@@ -112,15 +112,15 @@ def _of_when(node: Node) -> Iterator[WrittenPaths]:
         line, column = node.keys[key]
         if key == "any":
             branches = below.elements or [_only(below, name) for name in below.entries]
-            found = [path for branch in branches for one in _of_when(branch) for path in one.paths]
+            found = [path for branch in branches for written in _condition_paths(branch) for path in written.paths]
             yield WrittenPaths(line, column, tuple(found))
         elif key == "all":
             for branch in below.elements or [below]:
-                yield from _of_when(branch)
+                yield from _condition_paths(branch)
         elif key != "not":
             yield WrittenPaths(line, column, (compile_path(key),))
-            yield from (one._replace(line=line, column=column) for one in _of_elements(key, below))
-            yield from _operands(below)
+            yield from (written._replace(line=line, column=column) for written in _element_paths(key, below))
+            yield from _operand_paths(below)
 
 
 def _holds(when: Json) -> bool:
@@ -131,23 +131,23 @@ def _only(node: Node, name: str) -> Node:
     return type(node)(node.line, node.column, kind="mapping", entries={name: node.entries[name]}, keys=node.keys)
 
 
-def _of_elements(path: str, node: Node) -> Iterator[WrittenPaths]:
+def _element_paths(path: str, node: Node) -> Iterator[WrittenPaths]:
     """`items.*: {kind: tax}` names `items.*.kind`."""
     if "*" not in path or node.kind != "mapping" or set(node.entries) <= set(OPERATORS):
         return
-    for one in _of_when(node):
+    for written in _condition_paths(node):
         with suppress(ValueError):
-            yield one._replace(paths=tuple(compile_path(f"{path}.{inner.text}") for inner in one.paths))
+            yield written._replace(paths=tuple(compile_path(f"{path}.{inner.text}") for inner in written.paths))
 
 
-def _operands(node: Node) -> Iterator[WrittenPaths]:
+def _operand_paths(node: Node) -> Iterator[WrittenPaths]:
     """The paths that a value is compared with."""
     for key, below in node.entries.items():
         if key in ("path", "after") and isinstance(below.value, str):
             yield WrittenPaths(below.line, below.column, (compile_path(below.value),))
         elif key in OPERATORS and key not in _NEGATIONS:
-            yield from _operands(below)
+            yield from _operand_paths(below)
 
 
 def _texts(node: Node | None) -> list[str]:
-    return [str(one.value) for one in (node.elements or [node])] if node is not None else []
+    return [str(item.value) for item in (node.elements or [node])] if node is not None else []
