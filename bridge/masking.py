@@ -109,7 +109,7 @@ def names_person(name: str, within: str = "") -> bool:
     return bool(words & {"name", "names"} and (words | around) & _WHOSE)
 
 
-def tells_of_person(thing: Mapping[str, Any]) -> bool:
+def describes_person(thing: Mapping[str, Any]) -> bool:
     """Whether an object describes a person, so that its `name` is personal: it also has an e-mail address."""
     return any(_words(name[:_LONGEST_NAME])[:1] in (("email",), ("mail",)) for name in thing)
 

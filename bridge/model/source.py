@@ -169,7 +169,7 @@ class Reply:
 class NamedValues(Protocol):
     """The `values:` of a source (`bridge.rules.language.templates` makes them)."""
 
-    def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
+    def of(self, event_type: str, hash_key: bytes, decimals: Mapping[str, int]) -> Derived:
         """What is to be computed of one event of this type."""
 
     @property

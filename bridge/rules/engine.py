@@ -107,14 +107,14 @@ def evaluate(
     following: list[PlannedGoal] = []
     if rules.derives:
         document = with_values(document, source, event_type, hash_key)
-    making = Making(source, document, event_name, mode, hash_key)
+    builder = GoalBuilder(source, document, event_name, mode, hash_key)
     values: dict[str, Value] = {}  # path -> value read, shared by all rules
     texts: dict[str, str] = {}  # the same as shown in traces, for failed conditions
     for position in positions:
         rule = rules.rules[position]
         if rule.enabled:
             goals = planned if rule.follows is None else following
-            traces[position] = _judge(rule, rules.conditions[position], making, values, texts, goals)
+            traces[position] = _judge(rule, rules.conditions[position], builder, values, texts, goals)
         else:
             traces[position] = RuleTrace(rule.id, rule.goal, "disabled", message=_OFF, origin=rule.origin)
     miss = _nearest(rules, positions, traces, document) if near and not planned and not following else None
@@ -138,11 +138,11 @@ def nearest(rules: Table, positions: Sequence[int], traces: Sequence[RuleTrace],
     """
     best: tuple[int, bool, int] | None = None
     found = -1
-    for is_off, kept_by, least in ((False, "condition", 1), (True, "disabled", 0)):  # least: conditions that fail
+    for is_off, result, least in ((False, "condition", 1), (True, "disabled", 0)):  # least: conditions that fail
         if best is not None and best[0] == 1:
             break  # no rule that is switched off comes nearer
         for position in positions:
-            if traces[position].result != kept_by:
+            if traces[position].result != result:
                 continue
             conditions = rules.conditions[position]
             if best is not None and best <= (1, is_off, least - len(conditions)):
@@ -188,19 +188,19 @@ def _idle(rules: Table, event_type: str) -> tuple[RuleTrace, ...]:
 def _judge(
     rule: Rule,
     conditions: tuple[Condition, ...],
-    making: Making,
+    builder: GoalBuilder,
     values: dict[str, Value],
     texts: dict[str, str],
     goals: list[PlannedGoal],
 ) -> RuleTrace:
     """The trace of one enabled rule; its goal, if any, is appended to `goals`."""
-    document = making.document
+    document = builder.document
     try:
-        for condition in conditions:  # in one piece with what is around it: a hundred rules may have the same event
+        for condition in conditions:  # inlined for speed: a hundred rules may be for the same event
             if condition.__class__ is not FieldTest:
                 failure = condition.test(document)
                 if failure is not None:
-                    return _missed(rule, failure.path, failure.expected, failure.actual)
+                    return _trace_of_failure(rule, failure.path, failure.expected, failure.actual)
                 continue
             text = condition.path.text
             if text in values:
@@ -214,23 +214,23 @@ def _judge(
                 continue
             if text not in texts:
                 texts[text] = shown_at(text, shown(value))
-            return _missed(rule, text, condition.expected, texts[text])
-        goal = making.goal(rule)
+            return _trace_of_failure(rule, text, condition.expected, texts[text])
+        goal = builder.goal(rule)
     except Exception as error:  # noqa: BLE001 - whatever the body causes in one rule, the others go on
         message = str(error) if isinstance(error, RuleFailedError) else f"the rule failed ({type(error).__name__})"
         return RuleTrace(rule.id, rule.goal, "failed", message=without_addresses(message), origin=rule.origin)
     goals.append(goal)
-    return _made(rule, goal)
+    return _trace_of_goal(rule, goal)
 
 
-def _made(rule: Rule, goal: PlannedGoal) -> RuleTrace:
+def _trace_of_goal(rule: Rule, goal: PlannedGoal) -> RuleTrace:
     if goal.follows is not None:
         message = f"would need {goal.follows.text}, made before"
         return RuleTrace(rule.id, goal.name, "follows", message=message, origin=rule.origin)
     return RuleTrace(rule.id, goal.name, "matched", notes=goal.notes, origin=rule.origin)
 
 
-def _missed(rule: Rule, path: str, expected: str, actual: str) -> RuleTrace:
+def _trace_of_failure(rule: Rule, path: str, expected: str, actual: str) -> RuleTrace:
     """The trace of a failed condition, built like `RuleTrace` builds it, but without the cost of its constructor."""
     fields = (rule.id, rule.goal, "condition", path, expected, actual, None, (), rule.origin)
     return tuple.__new__(RuleTrace, fields)
@@ -252,7 +252,7 @@ class RuleFailedError(Exception):
     """A rule cannot make its goal from this event; the message says why."""
 
 
-class Making:
+class GoalBuilder:
     """One event from which rules make goals."""
 
     __slots__ = ("document", "event_name", "mode", "scope", "source")
@@ -301,19 +301,19 @@ class Making:
         """An id in the name would make a separate, meaningless goal for every price or person."""
         for placeholder in name.placeholders:
             path, bar, filters = placeholder.text[1:-1].partition("|")
-            found = self._spelt_otherwise(placeholder) if filters else None
+            found = self._id_after_filters(placeholder) if filters else None
             if found is not None:
-                advised = f"{path}|map:names{bar}{filters}"
+                better = f"{path}|map:names{bar}{filters}"
             else:
                 found = id_in(text_of(placeholder.value(self.scope)) or "", self.source.object_ids)
-                advised = f"{placeholder.text[1:-1]}|map:names"
+                better = f"{placeholder.text[1:-1]}|map:names"
             if found is not None:
                 raise RuleFailedError(
                     f"the goal's name would hold the id {found}: give it a name in maps and write"
-                    f" {{{advised}}}, with maps: {{names: {{{found}: pro}}}}"
+                    f" {{{better}}}, with maps: {{names: {{{found}: pro}}}}"
                 )
 
-    def _spelt_otherwise(self, placeholder: Placeholder) -> str | None:
+    def _id_after_filters(self, placeholder: Placeholder) -> str | None:
         """The id that is left after the filters, unchanged or as `slug` writes it: price_1Lab as price-1lab."""
         found = id_in(text_of(placeholder.unfiltered(self.scope)) or "", self.source.object_ids)
         kept = found is not None and slug(found) in slug(text_of(placeholder.value(self.scope)) or "")
@@ -352,8 +352,9 @@ class Making:
         return text or None, notes
 
     def _once_key(self, rule: Rule, name: str, metadata: Mapping[str, str]) -> tuple[str, tuple[str, ...], str | None]:
-        """*source : mode : goal name : value*; without a value *source : event : rule id*. Notes, and the value.
+        """The once key, notes, and the once value.
 
+        The key is *source : mode : goal name : value*; without a value it is *source : event : rule id*.
         A payment is unique by its transaction and by whether it is a refund, because both are sent; no goal has such a
         name.
         """
@@ -388,12 +389,12 @@ def id_in(text: str, object_ids: tuple[str, ...]) -> str | None:
     uuid = _UUID.search(text)
     if uuid is not None:
         return uuid[0]
-    found = _beginning_with(object_ids).search(text) if object_ids else None
+    found = _with_prefix(object_ids).search(text) if object_ids else None
     return (found or _PRICE_ID.search(text) or (None,))[0]
 
 
 @lru_cache(maxsize=64)
-def _beginning_with(object_ids: tuple[str, ...]) -> re.Pattern[str]:
+def _with_prefix(object_ids: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, object_ids))})\w+", re.ASCII)
 
 

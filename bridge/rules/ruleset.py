@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 class Rule:
     """One entry of `goals:`.
 
-    goal: the name as written, `name` its template. metadata: templates by key, or one placeholder for an object.
-    once_per: alternatives, of which the first with a value counts. destination: a configured name. follows: the name
-    of a goal that must have been made before, with the same once value. kind: of the action that it makes; the metadata
-    of a payment are its fields. dry: what it makes is kept and not sent. notify: the owner is told of its delivery.
-    origin: in a layer, whose rule it is: `shipped`, `layer`, `override` (shipped, changed by the layer) or `like` (the
-    layer's, modelled on a shipped one); empty in a file without `extends`. line: in its file, the shipped one for
-    `shipped`.
+    - goal: the name as written; name: its template.
+    - once_per: alternatives, of which the first with a value counts.
+    - metadata: templates by key, or one placeholder for an object; of a payment, its fields.
+    - destination: a configured name.
+    - line: in its file, the shipped one for `shipped`.
+    - follows: the name of a goal that must have been made before, with the same once value.
+    - kind: of the action that it makes.
+    - origin: in a layer, where the rule comes from: `shipped`, `layer`, `override` (shipped, changed by the layer) or
+      `like` (the layer's, modelled on a shipped one); empty in a file without `extends`.
+    - dry: what it makes is kept and not sent.
+    - notify: the owner is notified of its delivery.
     """
 
     id: str
@@ -54,7 +58,9 @@ class RuleTrace(NamedTuple):
     """Why a rule did or did not plan a goal.
 
     result: matched | event (another type) | condition (see path, expected and actual) | follows (only if another goal
-    was made before; see the message) | disabled | failed. origin: of the rule.
+    was made before; see the message) | disabled | failed.
+
+    origin: of the rule.
     """
 
     rule_id: str
@@ -69,10 +75,10 @@ class RuleTrace(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """The JSON for the stored trace; fields that are None or empty are omitted."""
-        return self.said(result=self.result) | ({"notes": list(self.notes)} if self.notes else {})
+        return self.reason_json(result=self.result) | ({"notes": list(self.notes)} if self.notes else {})
 
-    def said(self, **more: Any) -> dict[str, Any]:
-        """The rule's source and id, `more`, and the reason."""
+    def reason_json(self, **more: Any) -> dict[str, Any]:
+        """The rule (id, goal, origin), `more`, and the reason, as JSON; fields that are None are omitted."""
         head = {"rule": self.rule_id, "goal": self.goal, "origin": self.origin or None}
         why = {"path": self.path, "expected": self.expected, "actual": self.actual, "message": self.message}
         return {name: value for name, value in {**head, **more, **why}.items() if value is not None}
@@ -91,7 +97,7 @@ class NearMiss(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """The JSON for the stored trace; fields that are None or empty are omitted."""
-        return self.trace.said(failing=self.failing, conditions=self.conditions)
+        return self.trace.reason_json(failing=self.failing, conditions=self.conditions)
 
 
 class Evaluation(NamedTuple):
@@ -127,10 +133,11 @@ class CompiledFile:
 class Table:
     """The rules of one source, indexed by event type, ready for `evaluate`.
 
-    conditions: for each rule, those of the file before its own. exact, globs: event type -> positions of rules.
-    derives: whether a rule reads named values or the event before the change. keyed: whether one reads the ids that the
-    bridge recognised (`key.`), directly or through a value.
-    idle: cached traces of event types that no rule is for (at most IDLE_MAX).
+    - conditions: for each rule, those of the file before its own.
+    - exact, globs: event type -> positions of rules.
+    - derives: whether a rule reads named values or the event before the change.
+    - keyed: whether one reads the ids that the bridge recognised (`key.`), directly or through a value.
+    - idle: cached traces of the rules for other types, by event type (at most IDLE_MAX).
     """
 
     rules: tuple[Rule, ...]
@@ -146,11 +153,12 @@ class Table:
 class RuleSet:
     """All mapping files, compiled together.
 
-    hash: SHA-256 of the files; files: name -> text, with the shipped ones that layers extend; destinations: only those
-    that files themselves configure; warnings: sentences for `check` and the start (a missing secret, a likely
-    misspelling), never a reason to stop.
-    suspicions: the warnings about the contents of the files, which `check --strict` refuses.
-    problems: what `check` refuses and a start must not, because the other sources work: values that are not secrets.
+    - hash: SHA-256 of the files.
+    - files: name -> text, with the shipped ones that layers extend.
+    - destinations: only those that files themselves configure.
+    - warnings: sentences for `check` and the start (a missing secret, a likely misspelling), never a reason to stop.
+    - suspicions: the warnings about the contents of the files, which `check --strict` refuses.
+    - problems: what `check` refuses and a start must not, because the other sources work: values that are not secrets.
     """
 
     hash: str

@@ -111,7 +111,7 @@ def _lines(value: Json, place: _Place) -> Iterator[str]:
         yield head + "{"
         if not place.personal:
             below = below._replace(
-                of_person=masking.tells_of_person(value), answer=place.answer or masking.is_typed_in(value)
+                of_person=masking.describes_person(value), answer=place.answer or masking.is_typed_in(value)
             )
         for at, (name, inner) in enumerate(value.items()):
             yield from _lines(inner, below._replace(name=name, end="," if at < last else ""))

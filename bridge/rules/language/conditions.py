@@ -1,9 +1,11 @@
 """Conditions: a `when:` map of path to expectation, compiled once, tested without ever raising.
 
-An expectation is what one value should be, an operator: `holds` gets the value at the path (an expanded object as its
-id, an absent value as MISSING) and the whole event, for operands that are themselves paths; `text` completes "expected
-…". A condition's `test` returns None if it holds, else a `FailedCondition` for the trace: the path, the expected and
-the actual value. A missing field fails every positive test, so it passes `not`, `not_in`, `exists: false` and `null`.
+An expectation is what one value should be: a constant or an operator. Its `holds` gets the value at the path (an
+expanded object as its id, an absent value as MISSING) and the whole event, for operands that are themselves paths; its
+`text` completes "expected …".
+
+A condition's `test` returns None if it holds, else a `FailedCondition` for the trace: the path, the expected and the
+actual value. A missing field fails every positive test, so it passes `not`, `not_in`, `exists: false` and `null`.
 """
 
 from __future__ import annotations
@@ -66,14 +68,14 @@ class Equals:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    wanted: bool
+    expected: bool
 
     def holds(self, value: Value, document: Document) -> bool:  # noqa: ARG002 - the protocol's
-        return (value is not MISSING) is self.wanted
+        return (value is not MISSING) is self.expected
 
     @property
     def text(self) -> str:
-        return "a value" if self.wanted else "missing"
+        return "a value" if self.expected else "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ class Compares(_Operation):
 
 @dataclass(frozen=True, slots=True)
 class InCurrency:
-    """Accompanies the comparison of an amount: requires this currency at this path."""
+    """Accompanies the comparison of an amount: there must be this currency at this path."""
 
     path: CompiledPath
     code: str
@@ -168,10 +170,10 @@ class Resembles(_Operation):
     """prefix, suffix, contains: tests of a string (`contains` also of a list)."""
 
     def holds(self, value: Value, document: Document) -> bool:
-        wanted = self.operand.value(document)
+        operand = self.operand.value(document)
         if self.operator == "contains" and isinstance(value, list):
-            return any(equal(identified(e) if isinstance(e, dict) else e, wanted) for e in value)
-        text, piece = text_of(value), text_of(wanted)
+            return any(equal(identified(e) if isinstance(e, dict) else e, operand) for e in value)
+        text, piece = text_of(value), text_of(operand)
         return text is not None and piece is not None and RESEMBLANCES[self.operator](text, piece)
 
 
@@ -197,20 +199,20 @@ class Globs:
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    wanted: bool | str  # True, False, up, down
+    expected: bool | str  # True, False, up, down
 
-    def _is_wanted(self, before: Value, now: Value) -> bool:
-        if isinstance(self.wanted, bool):
+    def _is_as_expected(self, before: Value, now: Value) -> bool:
+        if isinstance(self.expected, bool):
             nothing = (before is None or before is MISSING) and (now is None or now is MISSING)
-            return (nothing or equal(before, now)) is not self.wanted
+            return (nothing or equal(before, now)) is not self.expected
         old, new = number(before), number(now)
-        return old is not None and new is not None and (new > old if self.wanted == "up" else new < old)
+        return old is not None and new is not None and (new > old if self.expected == "up" else new < old)
 
     @property
     def text(self) -> str:
-        if isinstance(self.wanted, bool):
-            return "changed" if self.wanted else "unchanged"
-        return f"changed {self.wanted}"
+        if isinstance(self.expected, bool):
+            return "changed" if self.expected else "unchanged"
+        return f"changed {self.expected}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +224,8 @@ class Changed(_Change):
     def holds(self, value: Value, document: Document) -> bool:
         before = walk(document.body, (*_PREVIOUS, *self.segments))
         if before is MISSING:
-            return self.wanted is False
-        return self._is_wanted(identified(before) if isinstance(before, dict) else before, value)
+            return self.expected is False
+        return self._is_as_expected(identified(before) if isinstance(before, dict) else before, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,7 @@ class ValueChanged(_Change):
     path: CompiledPath
 
     def holds(self, value: Value, document: Document) -> bool:
-        return self._is_wanted(self.path.read(was(document)), value)
+        return self._is_as_expected(self.path.read(was(document)), value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +289,8 @@ def one_holds(expectation: Expectation, values: list[Json], document: Document) 
     match expectation:
         case Not(inner):
             return not one_holds(inner, values, document)
-        case Exists(wanted):
-            return bool(values) is wanted
+        case Exists(expected):
+            return bool(values) is expected
         case AnyOf(options):
             return any(one_holds(option, values, document) for option in options)
         case AllOf(parts):
@@ -348,7 +350,7 @@ class FieldTest:
 
 @dataclass(frozen=True, slots=True)
 class All:
-    """A whole `when:` map, or `all:`: the first that fails is the reason."""
+    """A whole `when:` map, or `all:`. The first condition that fails is the reason."""
 
     parts: tuple[Condition, ...]
 
@@ -377,7 +379,7 @@ class Either:
             if failure is None:
                 return None
             failures.append(failure)
-        actual = _behind_first([(failure.path, failure.actual) for failure in failures])
+        actual = _after_first_path([(failure.path, failure.actual) for failure in failures])
         return FailedCondition(failures[0].path, "any of: " + "; ".join(part.text for part in self.parts), actual)
 
     @property
@@ -395,7 +397,9 @@ class NotAll:
     def test(self, document: Document) -> FailedCondition | None:
         if self.inner.test(document) is not None:
             return None
-        actual = _behind_first([(path.text, shown_at(path.text, shown(path.read(document)))) for path in self.paths])
+        actual = _after_first_path(
+            [(path.text, shown_at(path.text, shown(path.read(document)))) for path in self.paths]
+        )
         return FailedCondition(self.paths[0].text if self.paths else "not", self.text, actual or "nothing")
 
     @property
@@ -403,7 +407,7 @@ class NotAll:
         return f"not ({self.inner.text})"
 
 
-def _behind_first(found: Sequence[tuple[str, str]]) -> str:
+def _after_first_path(found: Sequence[tuple[str, str]]) -> str:
     """The values at several paths, worded to follow `<the first path> is`."""
     first, *others = dict.fromkeys(found) or [("", "")]
     return "; ".join((first[1], *(f"{path} is {actual}" for path, actual in others)))
@@ -421,7 +425,7 @@ class ElementTest(FieldTest):
         values = found if isinstance(found, list) else []
         if one_holds(bound(self.expectation, document), values, document):
             return None
-        return FailedCondition(self.path.text, self.expected, shown_at(self.path.text, _some(values)))
+        return FailedCondition(self.path.text, self.expected, shown_at(self.path.text, _first_values(values)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,7 +452,7 @@ class ElementWhere:
         return f"a list with {'no' if self.negated else 'an'} element whose {self.inner.text}"
 
 
-def _some(values: Sequence[Json]) -> str:
+def _first_values(values: Sequence[Json]) -> str:
     """The first values of a list, as a trace shows them."""
     if not values:
         return "missing"

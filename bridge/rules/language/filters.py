@@ -19,7 +19,7 @@ from typing import Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from bridge.model import MISSING, Document, Json
-from bridge.rules.language.paths import compile_path, is_many
+from bridge.rules.language.paths import compile_path, reads_list
 from bridge.rules.language.values import EXACT, Value, decimals, major, minor, minor_text, number, plain
 from bridge.text import did_you_mean, text_of
 
@@ -27,13 +27,13 @@ from bridge.text import did_you_mean, text_of
 class Scope(NamedTuple):
     """What filters may use besides their value.
 
-    hash_key: a secret of this installation. counted: currencies for which the event's provider deviates, code ->
-    decimals.
+    hash_key: a secret of this installation. own_decimals: code -> decimals, of the currencies that the event's provider
+    counts differently.
     """
 
     document: Document
     hash_key: bytes = b""
-    counted: Mapping[str, int] = MappingProxyType({})
+    own_decimals: Mapping[str, int] = MappingProxyType({})
 
 
 _TAKE_PATHS: Final = ("money", "minor", "minus", "plus")
@@ -67,7 +67,7 @@ def _taking(read: Callable[[Value], T | None], compute: Callable[[T], Value]) ->
 
 def _at(argument: str) -> Callable[[Scope], Value]:
     path = compile_path(argument)
-    if is_many(path):
+    if reads_list(path):
         raise ValueError(f'needs one value, but "{path}" reads a list')
     return lambda scope: path.read(scope.document)
 
@@ -76,15 +76,15 @@ def _decimals_at(argument: str) -> Callable[[Scope], int | None]:
     """The decimals of a currency, given as a code (USD) or as the path of one."""
     if re.fullmatch(r"[A-Z]{3}", argument):
         places = decimals(argument)
-        return lambda scope: scope.counted.get(argument, places)
+        return lambda scope: scope.own_decimals.get(argument, places)
     read = _at(argument)
 
     def places_at(scope: Scope) -> int | None:
         code = read(scope)
         if not isinstance(code, str):
             return None
-        counted = scope.counted.get(code.strip().upper()) if scope.counted else None
-        return decimals(code) if counted is None else counted
+        places = scope.own_decimals.get(code.strip().upper()) if scope.own_decimals else None
+        return decimals(code) if places is None else places
 
     return places_at
 

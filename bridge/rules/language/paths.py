@@ -2,10 +2,10 @@
 
     data.object.metadata.plan      dotted, into the body
     items[0].id   items[-1].id     an element of a list
-    notes[name=visitor].value      the first element whose field is that (the field may be dotted: [a.b=c])
+    notes[name=visitor].value      the first element whose field has this value (the field may be dotted: [a.b=c])
     data."a.b".c                   a quoted key
-    refunds.*.amount               of every element of a list: what is there, as a list
-    items.*[kind=tax].amount       the same, of the elements whose field is that
+    refunds.*.amount               this field of every element that has it, as a list
+    items.*[kind=tax].amount       the same, of the elements whose field has this value
     header.x  query.x  envelope.type  key.subscription  root.x  body.header
     value.plan                     the value of this name in `values:`
     was.data.object.status         any path, in the event as it was before the change
@@ -119,9 +119,9 @@ class EveryPath(CompiledPath):
         first = _unfolded(walk(self._start(document), self.parts[0]))
         if first is None:
             return MISSING
-        found: list[Json] = [_of_element(element, self.parts[1]) for element in first]
+        found: list[Json] = [_from_element(element, self.parts[1]) for element in first]
         for part in self.parts[2:]:
-            found = [_of_element(element, part) for value in found for element in _unfolded(value) or ()]
+            found = [_from_element(element, part) for value in found for element in _unfolded(value) or ()]
         return [value for value in found if value is not None and value is not MISSING]
 
 
@@ -134,7 +134,7 @@ def _unfolded(value: Value) -> list[Json] | None:
     return value if isinstance(value, list) else None
 
 
-def _of_element(element: Json, segments: tuple[Segment, ...]) -> Value:
+def _from_element(element: Json, segments: tuple[Segment, ...]) -> Value:
     """Follow the segments after a star; `[key=value]` directly after it selects the elements."""
     rest = segments
     while rest and isinstance(rest[0], Where) and isinstance(element, dict):
@@ -282,12 +282,12 @@ def _parts(segments: tuple[Segment, ...]) -> tuple[tuple[Segment, ...], ...]:
     return tuple(parts)
 
 
-def is_many(path: CompiledPath) -> bool:
+def reads_list(path: CompiledPath) -> bool:
     """Whether the path reads a list of values (`*`)."""
     if isinstance(path, WasPath):
-        return path.inner is not None and is_many(path.inner)
+        return path.inner is not None and reads_list(path.inner)
     if isinstance(path, ValuePath):
-        return path.tail is not None and is_many(path.tail)
+        return path.tail is not None and reads_list(path.tail)
     return isinstance(path, EveryPath)
 
 
@@ -313,7 +313,7 @@ def _segments(text: str) -> tuple[tuple[Segment, ...], bool]:
         else:
             if segments:
                 if text[position] != ".":
-                    raise ValueError(_trouble(text, position))
+                    raise ValueError(_syntax_error(text, position))
                 position += 1
             segment, position = _key(text, position)
         segments.append(segment)
@@ -329,7 +329,7 @@ def _key(text: str, position: int) -> tuple[Segment, int]:
         )
     if name := _NAME.match(text, position):
         return Every() if name[0] == "*" else Field(name[0]), name.end()
-    raise ValueError(_trouble(text, position))
+    raise ValueError(_syntax_error(text, position))
 
 
 def _bracket(text: str, position: int) -> tuple[Segment, int]:
@@ -353,7 +353,7 @@ def _unquoted(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text)
 
 
-def _trouble(text: str, position: int) -> str:
+def _syntax_error(text: str, position: int) -> str:
     rest = text[position : position + 10]
     if not rest:
         return f'path "{text}" ends with "."'

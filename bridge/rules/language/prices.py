@@ -71,7 +71,7 @@ def _monthly_before(scope: Scope) -> Value:
     if len(_items(then)) > _ITEMS_MAX:
         return MISSING
     now = _object(scope.document)
-    return _total(then, _now_for(then, now), _currency(now), scope)
+    return _total(then, _current_quantities(then, now), _currency(now), scope)
 
 
 # ------------------------------------------------------------------------------------------------- subscriptions
@@ -93,10 +93,10 @@ def _maps(value: Json) -> list[Item]:
 def _paddle(document: Document) -> Item:
     """A subscription or transaction from Paddle. A price with different amounts for some countries is not fixed."""
     data = _map(_map(document.body).get("data"))
-    return _subscription(data.get("currency_code"), [_of_paddle(item) for item in _maps(data.get("items"))])
+    return _subscription(data.get("currency_code"), [_paddle_item(item) for item in _maps(data.get("items"))])
 
 
-def _of_paddle(item: Item) -> Item:
+def _paddle_item(item: Item) -> Item:
     price = _map(item.get("price"))
     cycle, unit = _map(price.get("billing_cycle")), _map(price.get("unit_price"))
     stated = {
@@ -114,7 +114,7 @@ def _polar(document: Document) -> Item:
     data = _map(_map(document.body).get("data"))
     metered = any(str(price.get("amount_type")).startswith("metered") for price in _maps(data.get("prices")))
     interval, count = data.get("recurring_interval"), data.get("recurring_interval_count")
-    return _subscription(data.get("currency"), [_whole(data.get("amount"), interval, count, metered=metered)])
+    return _subscription(data.get("currency"), [_single_item(data.get("amount"), interval, count, metered=metered)])
 
 
 def _dodo(document: Document) -> Item:
@@ -123,20 +123,20 @@ def _dodo(document: Document) -> Item:
     metered = bool(data.get("on_demand") or data.get("meters"))
     interval, count = str(data.get("payment_frequency_interval")).lower(), data.get("payment_frequency_count")
     amount = data.get("recurring_pre_tax_amount")
-    return _subscription(data.get("currency"), [_whole(amount, interval, count, metered=metered)])
+    return _subscription(data.get("currency"), [_single_item(amount, interval, count, metered=metered)])
 
 
 def _chargebee(document: Document) -> Item:
     """A subscription from Chargebee, in either catalogue. It does not state the billing period of an addon's price."""
     stated = _map(_map(_map(document.body).get("content")).get("subscription"))
-    items = [one for one in _maps(stated.get("subscription_items")) if one.get("item_type") != "charge"]  # paid once
+    items = [item for item in _maps(stated.get("subscription_items")) if item.get("item_type") != "charge"]  # paid once
     if not items:
         items = [{"unit_price": stated.get("plan_unit_price"), "quantity": stated.get("plan_quantity")}]
     unknown = [stated.get(key) for key in ("addons", "item_tiers")]
     unknown += [item.get(key) for item in items for key in ("free_quantity", "metered_quantity")]
-    by_use = len(items) > 1 or any(unknown)
+    metered = len(items) > 1 or any(unknown)
     interval, count = stated.get("billing_period_unit"), stated.get("billing_period")
-    price = _whole(items[0].get("unit_price"), interval, count, metered=by_use)
+    price = _single_item(items[0].get("unit_price"), interval, count, metered=metered)
     return _subscription(stated.get("currency_code"), [{**price, "quantity": items[0].get("quantity")}])
 
 
@@ -145,11 +145,11 @@ def _creem(document: Document) -> Item:
     stated = _map(_map(document.body).get("object"))
     product, items = _map(stated.get("product")), _maps(stated.get("items"))
     interval, count = _CREEM.get(str(product.get("billing_period")), (None, 1))
-    price = _whole(product.get("price"), interval, count, metered=len(items) > 1)
+    price = _single_item(product.get("price"), interval, count, metered=len(items) > 1)
     return _subscription(product.get("currency"), [{**price, "quantity": items[0].get("units") if items else 1}])
 
 
-def _whole(amount: Json, interval: Json, count: Json, *, metered: bool) -> Item:
+def _single_item(amount: Json, interval: Json, count: Json, *, metered: bool) -> Item:
     """A single item that stands for the whole subscription."""
     recurring = {"interval": interval, "interval_count": count}
     return {"price": {"unit_amount": amount, "recurring": recurring, "usage_type": "metered" if metered else None}}
@@ -200,7 +200,7 @@ def _currency(subscription: Item) -> str | None:
     return stated if isinstance(stated, str) else None
 
 
-def _now_for(then: Item, now: Item) -> list[Fraction | None]:
+def _current_quantities(then: Item, now: Item) -> list[Fraction | None]:
     """The current quantity of each item from before the change.
 
     Items are matched by id, else by price, else by product. The rest were replaced: each gets the quantity of the
@@ -249,7 +249,7 @@ def _total(subscription: Item, quantities: list[Fraction | None], currency: str 
         if cost is None or quantity is None:
             return MISSING
         total += cost * quantity
-    places = scope.counted.get(currency.strip().upper(), decimals(currency))
+    places = scope.own_decimals.get(currency.strip().upper(), decimals(currency))
     step = 100 if currency.strip().upper() in _ALWAYS_WHOLE else 1
     return MISSING if places is None else major(Decimal(step * _rounded(total / step)), places)
 

@@ -3,10 +3,10 @@
 A literal brace is written twice. Rendering never raises; a placeholder without a value makes the result None, unless
 the caller wants it rendered as empty (descriptions).
 
-The named values from `values:` of presets and files, which rules read as `{value.plan}`, are here, too: each is a
-template, code of the bridge (`builtin`), or a list of both by event type, where the first for the event's type counts.
-A value is computed when a rule first needs it, once per event, and once more for the event before the change. A value
-that depends on itself is missing.
+The named values from `values:` of presets and files, which rules read as `{value.plan}`, are here, too. Each is a
+template, code of the bridge (`builtin`), or a list of both by event type, of which the first for the event's type
+counts. A value is computed when a rule first needs it, once per event, and once more for the event before the change.
+A value that depends on itself is missing.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Placeholder:
 
     def _first(self, scope: Scope) -> Value:
         """The first value that can be written as a string; if there is none, the first that exists."""
-        spare: Value = MISSING
+        fallback: Value = MISSING
         for path in self.paths:
             value = path.read(scope.document)
             if text_of(value):
                 return value
-            if spare is MISSING:
-                spare = value
-        return spare
+            if fallback is MISSING:
+                fallback = value
+        return fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def _placeholder(inner: str, maps: Mapping[str, Mapping[str, Json]]) -> Placehol
     return Placeholder("{" + inner + "}", paths, tuple(compile_filter(text, maps) for text in filters))
 
 
-# ---------------------------------------------------------------------------- where a path may be
+# ---------------------------------------------------------------------------- in place of a path
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,20 +237,20 @@ class Values:
         sources = (choice.source for choices in self.choices.values() for choice in choices)
         return any(isinstance(source, Template) and KEYED.search(source.text) for source in sources)
 
-    def of(self, event_type: str, hash_key: bytes, counted: Mapping[str, int]) -> Derived:
+    def of(self, event_type: str, hash_key: bytes, decimals: Mapping[str, int]) -> Derived:
         """The values to compute for one event."""
-        return Computed(self.choices, event_type, hash_key, counted)
+        return Computed(self.choices, event_type, hash_key, decimals)
 
 
 class Computed:
     """The values computed for one document so far."""
 
-    __slots__ = ("_before", "_choices", "_counted", "_event_type", "_hash_key", "_known")
+    __slots__ = ("_before", "_choices", "_decimals", "_event_type", "_hash_key", "_known")
 
     def __init__(
-        self, choices: Mapping[str, tuple[Choice, ...]], event_type: str, hash_key: bytes, counted: Mapping[str, int]
+        self, choices: Mapping[str, tuple[Choice, ...]], event_type: str, hash_key: bytes, decimals: Mapping[str, int]
     ) -> None:
-        self._choices, self._event_type, self._hash_key, self._counted = choices, event_type, hash_key, counted
+        self._choices, self._event_type, self._hash_key, self._decimals = choices, event_type, hash_key, decimals
         self._known: dict[str, Value] = {}
         self._before: Document | None = None
 
@@ -262,12 +262,12 @@ class Computed:
         if name not in known:
             known[name] = MISSING  # its value during its own computation: a value that depends on itself is missing
             for choice in of_type(self._choices.get(name, ()), self._event_type)[:1]:
-                known[name] = choice.read(Scope(document, self._hash_key, self._counted))
+                known[name] = choice.read(Scope(document, self._hash_key, self._decimals))
         return known[name]
 
     def was(self, document: Document) -> Document:
         if self._before is None:
-            made = before(document, Computed(self._choices, self._event_type, self._hash_key, self._counted))
+            made = before(document, Computed(self._choices, self._event_type, self._hash_key, self._decimals))
             self._before = document if made.body is document.body else made
         return self._before
 

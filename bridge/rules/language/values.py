@@ -154,9 +154,9 @@ def plain(exact: Decimal) -> Decimal:
 
 # ----------------------------------------------------------------------------------------------- before the change
 
-# `data.previous_attributes` laid over `data.object`, as Stripe sends both. Objects merge key by key; lists and single
-# values replace; null means that nothing was there. An event without previous values counts as unchanged. The document
-# is never altered, and only what changed is copied.
+# `data.previous_attributes` is laid over `data.object`, as Stripe sends both. Objects are merged key by key; lists and
+# single values replace; null means that nothing was there. An event without previous values counts as unchanged. The
+# document is never altered, and only what changed is copied.
 
 
 def was(document: Document) -> Document:

@@ -39,7 +39,7 @@ from bridge.rules.language.conditions import (
     ValueChanged,
     compared_with,
 )
-from bridge.rules.language.paths import CompiledPath, ValuePath, WasPath, compile_path, is_many, value_name
+from bridge.rules.language.paths import CompiledPath, ValuePath, WasPath, compile_path, reads_list, value_name
 from bridge.rules.language.values import Value, number
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.settings import duration_ms
@@ -135,7 +135,7 @@ def _entry(key: str, expected: Json, problem: Reporter, at: Steps, depth: int) -
     except ValueError as error:
         problem((*at, KEY), str(error))
         return None
-    if is_many(path):
+    if reads_list(path):
         return _element_condition(path, expected, problem, at, depth)
     expectation = compile_expectation(expected, path, problem, at, depth)
     constant = expected if isinstance(expected, str) and isinstance(expectation, Equals) else None
@@ -213,9 +213,9 @@ def compile_expectation(
     """Compile the expectation for one path."""
     if depth > DEPTH_MAX:
         problem(at, f"conditions are nested more than {DEPTH_MAX} levels deep")
-        return Exists(wanted=True)
+        return Exists(expected=True)
     if expected is None:
-        return Exists(wanted=False)
+        return Exists(expected=False)
     if isinstance(expected, list):
         return AnyOf(_several(expected, path, problem, at, depth))
     if not isinstance(expected, dict):
@@ -245,7 +245,7 @@ def _after(expected: dict[str, Json], problem: Reporter, at: Steps) -> Expectati
     earlier = expected["after"]
     if not isinstance(earlier, str) or _DURATION.fullmatch(earlier.strip()):
         problem((*at, "after"), '"after" takes the path of the earlier time: {after: the.path, within: 14d}')
-        return Exists(wanted=True)
+        return Exists(expected=True)
     operand = _operand({"path": earlier}, problem, (*at, "after"))
     return After(operand, within_ms, "" if within is None else str(within))
 
@@ -288,7 +288,7 @@ def _operator(  # noqa: C901 - one branch per operator
     instead = _FOREIGN_OPERATORS.get(name.lower().strip("$ ").replace("_", "").replace("-", ""))
     advice = f"; write {instead}" if instead else did_you_mean(name, OPERATORS)
     problem((*at, KEY), f'unknown operator "{name}"{advice}')
-    return Exists(wanted=True)
+    return Exists(expected=True)
 
 
 def _money(name: str, operand: Json, path: CompiledPath) -> Expectation | None:
@@ -311,7 +311,7 @@ def _operand(operand: Json, problem: Reporter, at: Steps) -> Operand:
         except ValueError as error:
             problem(at, str(error))
             return Operand()
-        if is_many(path):
+        if reads_list(path):
             problem(at, f'"{path}" reads a list, but a value is compared with one value')
         return Operand(path=path)
     return Operand(operand)
@@ -335,15 +335,15 @@ def _glob(operand: Json, problem: Reporter, at: Steps) -> Expectation:
 def _exists(operand: Json, problem: Reporter, at: Steps) -> Expectation:
     if not isinstance(operand, bool):
         problem(at, '"exists" takes true or false')
-    return Exists(wanted=bool(operand))
+    return Exists(expected=bool(operand))
 
 
 def _changed(operand: Json, path: CompiledPath, problem: Reporter, at: Steps) -> Expectation:
     if not isinstance(operand, bool) and operand not in ("up", "down"):
         problem(at, '"changed" takes true, false, up or down')
         operand = True
-    if path.root != "body" or path.segments[:2] != NOW or len(path.segments) < 3 or is_many(path):
-        if value_name(path) is not None and not isinstance(path, WasPath) and not is_many(path):
+    if path.root != "body" or path.segments[:2] != NOW or len(path.segments) < 3 or reads_list(path):
+        if value_name(path) is not None and not isinstance(path, WasPath) and not reads_list(path):
             return ValueChanged(operand, path)
         needed = 'a path below data.object, or a value such as "value.plan"'
         problem((*at, KEY), f'"changed" looks into data.previous_attributes, so it needs {needed}, not "{path}"')

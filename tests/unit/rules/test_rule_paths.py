@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.model import MISSING, Document, ExactFloat
-from bridge.rules.language.paths import compile_path, is_many, value_name
+from bridge.rules.language.paths import compile_path, reads_list, value_name
 
 BODY = {
     "id": "evt_1",
@@ -202,7 +202,7 @@ def test_how_long_a_path_may_be():
 
 
 def test_what_is_said_of_a_path_by_its_form():
-    told = {text: (is_many(compile_path(text)), value_name(compile_path(text))) for text in FORMS}
+    told = {text: (reads_list(compile_path(text)), value_name(compile_path(text))) for text in FORMS}
     assert told == FORMS
 
 
