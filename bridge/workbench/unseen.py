@@ -187,7 +187,7 @@ def _texts(written: WrittenPaths) -> list[str]:
 
 def _has(document: Document, path: CompiledPath) -> bool:
     """Whether the event has this path. Below a null and in an empty list this is unknown, so it counts as present."""
-    if isinstance(path, WasPath) and path.inner is not None:
+    if isinstance(path, WasPath):
         return _has(was(document), path.inner)
     if isinstance(path, ValuePath) and document.derived is not None and document.derived.has(path.name):
         return True

@@ -148,23 +148,24 @@ def _from_element(element: Json, segments: tuple[Segment, ...]) -> Value:
 class ValuePath(CompiledPath):
     """`value.plan`: the value of this name in `values:`; if there is none, the field `value` of the body.
 
-    name: of the value; tail: the path that continues into it. The inherited parts are those of the field.
+    name: of the value; tail: the path that continues into it; field: the path that reads the field.
     """
 
-    name: str = ""
-    tail: CompiledPath | None = None
+    name: str
+    tail: CompiledPath | None
+    field: CompiledPath
 
     def read(self, document: Document) -> Json | Missing:
         named = document.derived
         if named is None or not named.has(self.name):
-            return CompiledPath.read(self, document)
+            return self.field.read(document)
         value = named.value(self.name, document)
         return value if self.tail is None else self.tail.read(Document(value))
 
     def whole(self, document: Document) -> Json | Missing:
         named = document.derived
         if named is None or not named.has(self.name):
-            return CompiledPath.whole(self, document)
+            return self.field.whole(document)
         value = named.value(self.name, document)
         return value if self.tail is None else self.tail.whole(Document(value))
 
@@ -173,16 +174,17 @@ class ValuePath(CompiledPath):
 class WasPath(CompiledPath):
     """`was.…`: the inner path, read in the event before the change; if the body has a field `was`, that field."""
 
-    inner: CompiledPath | None = None
+    inner: CompiledPath
+    field: CompiledPath
 
     def read(self, document: Document) -> Json | Missing:
-        if self.inner is None or _has_field(document.body, BEFORE):
-            return CompiledPath.read(self, document)
+        if _has_field(document.body, BEFORE):
+            return self.field.read(document)
         return self.inner.read(was(document))
 
     def whole(self, document: Document) -> Json | Missing:
-        if self.inner is None or _has_field(document.body, BEFORE):
-            return CompiledPath.whole(self, document)
+        if _has_field(document.body, BEFORE):
+            return self.field.whole(document)
         return self.inner.whole(was(document))
 
 
@@ -242,19 +244,19 @@ def compile_path(path: str) -> CompiledPath:
 
 def _rooted(text: str, segments: tuple[Segment, ...]) -> CompiledPath:
     """Compile the path by its first part, which may name a root."""
-    first, rest = segments[0], segments[1:]
+    first, rest, field = segments[0], segments[1:], _path(text, "body", segments)
     root = first.name if isinstance(first, Field) else ""
     if root in ROOTS:
         return _path(text, root, _lower_header(root, rest))
     if root == NAMED and rest and isinstance(rest[0], Field):
         tail = _path(text, "body", rest[1:]) if rest[1:] else None
-        return ValuePath(*_shape(text, "body", segments), name=rest[0].name, tail=tail)
+        return ValuePath(*_shape(text, "body", segments), name=rest[0].name, tail=tail, field=field)
     if root == BEFORE and rest:
         inner = _rooted(text, rest)
         if isinstance(inner, WasPath):
             raise ValueError(f'path "{text}" says "was" twice; there is one event before the change')
-        return WasPath(*_shape(text, "body", segments), inner=inner)
-    return _path(text, "body", segments)
+        return WasPath(*_shape(text, "body", segments), inner=inner, field=field)
+    return field
 
 
 def _path(text: str, root: str, segments: tuple[Segment, ...]) -> CompiledPath:
@@ -285,7 +287,7 @@ def _parts(segments: tuple[Segment, ...]) -> tuple[tuple[Segment, ...], ...]:
 def reads_list(path: CompiledPath) -> bool:
     """Whether the path reads a list of values (`*`)."""
     if isinstance(path, WasPath):
-        return path.inner is not None and reads_list(path.inner)
+        return reads_list(path.inner)
     if isinstance(path, ValuePath):
         return path.tail is not None and reads_list(path.tail)
     return isinstance(path, EveryPath)

@@ -59,7 +59,7 @@ def written_paths(text: str) -> list[WrittenPaths]:
 
 
 def _is_looked_up(path: CompiledPath) -> bool:
-    inner = path.inner if isinstance(path, WasPath) and path.inner is not None else path
+    inner = path.inner if isinstance(path, WasPath) else path
     return inner.root in ("body", "root") and bool(inner.segments)
 
 

@@ -191,6 +191,7 @@ def test_a_star_leaves_out_what_is_not_there_and_reads_an_empty_list_as_one():
     path = compile_path("a.*.b")
     assert path.whole(Document({"a": [{"b": 1}, {"b": None}, {}, 7, None, {"b": 0}]})) == [1, 0]
     assert path.read(Document({"a": []})) == []
+    assert compile_path("a.*.b.*").read(Document({"a": [{"b": [1]}, {"b": 2}, {}, {"b": [3]}]})) == [1, 3]
 
 
 def test_how_long_a_path_may_be():
@@ -243,3 +244,10 @@ def test_what_was_before_a_change_is_read_whole_too():
 def test_a_field_that_is_called_was_is_that_field(read):
     body = {"was": {"plan": "mine"}, "plan": "p_2"}
     assert getattr(compile_path("was.plan"), read)(Document(body=body)) == "mine"
+
+
+@pytest.mark.parametrize("name", ["was", "value"])
+def test_a_star_reads_the_list_in_a_field_of_such_a_name(name):
+    document = Document(body={name: {"lines": [{"sku": "a"}, {"sku": {"id": "b"}}]}})
+    path = compile_path(f"{name}.lines.*.sku")
+    assert (path.read(document), path.whole(document)) == (["a", "b"], ["a", {"id": "b"}])

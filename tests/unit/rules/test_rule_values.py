@@ -58,6 +58,13 @@ goals:
     assert goal.metadata == {"amount": "49.00", "twice": "98", "no": "cus_1"}
 
 
+def test_a_star_reads_the_elements_of_a_value_that_is_a_list():
+    text = f"{STRIPE}values: {{lines: '{{data.object.lines}}'}}\ngoals:\n  - goal: a\n    event: t\n"
+    text += "    metadata: {skus: '{value.lines.*.sku|join}'}\n"
+    lines = [{"sku": "a"}, {"sku": {"id": "b"}}, {}]  # an object reads as its id
+    assert metadata(text, {"data": {"object": {"lines": lines}}}) == [{"skus": "a, b"}]
+
+
 def test_a_list_of_names_is_short_for_their_values_in_this_order():
     text = """provider: stripe
 values: {plan: "{data.plan}", currency: USD, amount: "{data.amount}", nothing: "{data.nothing}"}
