@@ -52,6 +52,7 @@ MUTATED = (
 TESTS = (
     "tests/unit/deliver",
     "tests/unit/identity",
+    "tests/unit/rules/test_amounts_in_a_currency.py",
     "tests/unit/rules/test_near_misses.py",
     "tests/unit/rules/test_preset_values.py",
     "tests/unit/rules/test_rule_conditions.py",

@@ -139,8 +139,6 @@ def nearest(rules: Table, positions: Sequence[int], traces: Sequence[RuleTrace],
     best: tuple[int, bool, int] | None = None
     found = -1
     for is_off, result, least in ((False, "condition", 1), (True, "disabled", 0)):  # least: conditions that fail
-        if best is not None and best[0] == 1:
-            break  # no rule that is switched off comes nearer
         for position in positions:
             if traces[position].result != result:
                 continue

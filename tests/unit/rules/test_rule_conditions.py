@@ -216,6 +216,12 @@ def test_a_renewal_that_only_moves_the_period_changes_no_price():
     assert holds({"data.object.items": {"changed": True}}, body)
 
 
+def test_an_element_of_what_was_no_list_before_counts_as_unchanged():
+    body = {"data": {"object": {"seats": ["a"]}, "previous_attributes": {"seats": 1}}}
+    assert holds({"data.object.seats[0]": {"changed": False}}, body)
+    assert holds({"data.object.seats": {"changed": True}}, body)
+
+
 @pytest.mark.parametrize(
     ("when", "path", "expected", "actual"),
     [

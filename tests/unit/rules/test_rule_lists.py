@@ -25,6 +25,7 @@ BODY = {
     "texts": '[{"amount": 1}, {"amount": 2}]',
     "numbers": [3, "1.50", 2],
     "mixed": [3, "x"],
+    "letters": ["a", "b", "c", "d", "e"],
     "tax": 2,
     "name": "abcdef",
 }
@@ -173,6 +174,7 @@ def test_conditions_on_the_elements_of_a_list(when, holding):
     [
         ('{"items.*.qty": {gt: 3}}', "items.*.qty", "1, 3, 2", "gt 3"),
         ('{"nothing.*.x": a}', "nothing.*.x", "missing", "a"),
+        ('{"letters.*": z}', "letters.*", "a, b, c and 2 more", "z"),
         (
             '{"items.*": {sku: a, qty: 3}}',
             "items.*",
