@@ -43,7 +43,7 @@ class BadBinding(ValueError):
 
 
 def keys(source: Source, envelope: Envelope, document: Document, matching: Matching = _BY_USER) -> tuple[Key, ...]:
-    """The distinct keys that one event (or one element) names, at most KEYS_AN_EVENT; then the keys of people."""
+    """The distinct keys that one event (or one element) names, at most KEYS_PER_EVENT; then the keys of people."""
     found: dict[str, Key] = {}
     for kind, value in _values(source, envelope, document):
         new_key = key(source, kind, value, mode=envelope.mode, account=envelope.account)
@@ -52,9 +52,9 @@ def keys(source: Source, envelope: Envelope, document: Document, matching: Match
             if len(found) == KEYS_PER_EVENT:
                 break
     for new_key in people.keys(source, envelope, document, matching) if source.people else ():
-        if new_key.text not in found or (new_key.sure and not found[new_key.text].sure):
-            if new_key.text not in found and len(found) == KEYS_PER_EVENT + PEOPLE_PER_EVENT:
-                break
+        if len(found) == KEYS_PER_EVENT + PEOPLE_PER_EVENT:
+            break
+        if new_key.sure or new_key.text not in found:
             found[new_key.text] = new_key
     return tuple(found.values())
 
@@ -71,7 +71,7 @@ def key(source: Source, kind: str, value: Json, *, mode: str = "live", account: 
     return Key(f"{owner}:{mode}:{name}", kind, identifier)
 
 
-def binding(source: Source, kind: str, value: str, visitor: str, form: str, *, users: bool = True) -> tuple[Key, str]:
+def binding(source: Source, kind: str, value: str, visitor: str, form: str, *, users: bool) -> tuple[Key, str]:
     """The live key and the visitor that a request or a command binds. Raises BadBinding.
 
     form: see `judge`. users: whether people are recognised by their user ids.

@@ -96,6 +96,8 @@ def test_what_a_goal_remembers_of_its_visitor_survives_the_database():
     assert FoundVisitor.from_json(own.to_json()) == own
     waiting = FoundVisitor(ALICE, "own", path="p", borrowed=True, unproved=True)
     assert FoundVisitor.from_json(waiting.to_json()) == waiting
+    assert FoundVisitor.from_json(waiting.to_json() | {"of_a_later_release": 1}) == waiting
+    assert waiting.own == (NamedVisitor(ALICE, "p", sure=True, borrowed=True),)
 
 
 # -------------------------------------------------------------------------------------------------------- words
@@ -227,6 +229,8 @@ def test_a_trusted_key_is_no_culprit_and_where_only_such_ones_link_there_is_none
     edges, named = [("t", "u"), ("t", "a")], {"t": {"v1"}, "u": {"v2"}}
     assert threads.overlinking_key(edges, named, trusted={"t", "u"}) is None
     assert threads.overlinking_key(edges, named | {"a": {"v3"}}, trusted={"t", "u"}) == "a"
+    edges, named = [("t", "u", "v"), ("t", "a"), ("a", "b")], {"t": {"v1"}, "b": {"v2"}}
+    assert threads.overlinking_key(edges, named, trusted={"t", "u", "v"}) == "a", "it has one visitor and many keys"
 
 
 def test_the_keys_of_one_customer_are_those_whose_events_all_name_it():

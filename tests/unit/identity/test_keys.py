@@ -332,15 +332,17 @@ def test_the_types_worth_having_for_their_links_are_those_that_tie_two_kinds():
 
 
 def test_a_person_binds_a_key_to_a_visitor_or_is_told_why_not():
-    key, visitor = binding(LEMONS, "order", " 7 ", ALICE.upper(), "uuid4")
+    key, visitor = binding(LEMONS, "order", " 7 ", ALICE.upper(), "uuid4", users=True)
     assert (key.text, visitor) == ("lemonsqueezy:live:order:7", ALICE)
     for kind, value, who, words in (
         ("Order", "7", ALICE, "lower-case letters"),
         ("order", "7", "undefined", "datafast_visitor_id"),
         ("order", "", ALICE, "the provider's own"),
+        ("order", "ann@example.com", ALICE, "an e-mail address cannot be bound"),
+        ("email", "ann", ALICE, "an e-mail address cannot be bound"),
     ):
         with pytest.raises(BadBinding, match=words):
-            binding(LEMONS, kind, value, who, "uuid4")
+            binding(LEMONS, kind, value, who, "uuid4", users=True)
 
 
 def test_an_empty_borrowed_field_is_no_candidate_and_an_empty_own_one_is_refused_by_name():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from identity_kit import rule_set, stripe_event
 
 from bridge.identity import people
-from bridge.model import Document, Envelope, Key
+from bridge.model import Document, Envelope, Key, PersonSpec
+from bridge.rules import compile_path
 
 EVERY = "goals: [{goal: x, event: '*'}]"
 RULES = rule_set(
@@ -47,6 +50,7 @@ def test_what_is_a_users_id(value, read_as):
     [
         *("null", "Undefined", "guest", "Guest User", "not_logged_in", "TEST", "your-user-id", "user_id", "admin"),
         *("", " ", "0", "000", "0.0", "-1", "--", "xxx", "aaa", "00000000-0000-0000-0000-000000000000"),
+        "11111111-1111-1111-1111-111111111111",
         *("anon_17", "guest-17", "$RCAnonymousID:abc", "visitor_17", "dfv_abc"),
         *(
             "ann@example.com",
@@ -68,7 +72,10 @@ def test_what_is_no_users_id(value):
 
 @pytest.mark.parametrize(
     "address",
-    ["ann@example.com", " Ann@Example.COM ", "ann+shop@example.com", "anna2@example.com", "j@ann.dev", "10001@qq.com"],
+    [
+        *("ann@example.com", " Ann@Example.COM ", "ann+shop@example.com", "anna2@example.com", "j@ann.dev"),
+        *("10001@qq.com", "ann.sales@example.com"),
+    ],
 )
 def test_what_is_a_persons_address(address):
     assert people.email_hash(address, SECRET) is not None
@@ -86,6 +93,7 @@ def test_the_address_in_any_case_and_with_any_space_is_one_person_and_hashed_wit
     "address",
     [
         *("info@example.com", "info2@example.com", "info-de@example.com", "sales.team@example.com"),
+        *("eu.sales@example.com", "de-ch.sales@example.com"),
         *("no-reply@example.com", "support+42@example.com", "billing@example.com"),
         *("asdf@asdf.com", "aaa@aaa.com", "123@123.com", "guest-1@shop.com", "ann@noemail.invalid", "ann@b.c"),
         *("ann", "ann@example", "ann@@example.com", "ann @example.com", "<ann@example.com>", ""),
@@ -178,6 +186,8 @@ def test_a_number_is_one_users_at_one_tool_only_unless_the_file_says_where_users
     assert [key.text for key in _of_stripe("42")] == ["user:default:live:stripe:42"]
     assert [key.text for key in _of_stripe("u_42")] == ["user:default:live:u_42"]
     assert [key.text for key in _of_stripe(UUID)] == [f"user:default:live:{UUID.lower()}"]
+    padded = "00000000-0000-0000-0000-000000000042"  # a number that was made a UUID
+    assert [key.text for key in _of_stripe(padded)] == [f"user:default:live:stripe:{padded}"]
     assert texts(APP, account="42") == ["user:default:live:42"]
     assert texts(APP, account="org_42") == ["user:default:live:org_42"]  # the file must know
 
@@ -196,6 +206,8 @@ def test_who_is_named_by_hand_has_the_key_of_events():
     assert people.user(STRIPE, "42").text == "user:default:live:stripe:42"
     assert people.user(APP, "42").text == "user:default:live:42"
     assert people.user(APP, "guest") is None
+    email = PersonSpec("email", (compile_path("email"),))
+    assert people.user(replace(APP, people=(email, *APP.people)), "42").text == "user:default:live:42"
 
 
 def test_a_test_event_reads_the_live_keys_of_people_and_of_nothing_else():
