@@ -62,9 +62,9 @@ def alarms(
         *_waiting(seen, destinations),
         *_unrouted(seen),
         *_lost_secrets(seen, sources),
-        *_unnamed(seen, sources, share),
-        *_reload(seen, rules_fault),
-        *_kept(seen),
+        *_attribution(seen, sources, share),
+        *_refused_files(seen, rules_fault),
+        *_undecided(seen),
         *_lookups(seen),
     )
 
@@ -72,31 +72,33 @@ def alarms(
 def notes(seen: Snapshot, sources: Mapping[str, Source]) -> tuple[Alarm, ...]:
     """What the owner may want to know although it is not an alarm. Whatever a stranger can cause is only a note."""
     return (
-        *_refusals(seen, sources),
+        *_recent_refusals(seen, sources),
         *(_failed_rules(failed) for failed in seen.failed_rules if failed.source in sources),
-        *_forgetting(seen),
+        *_retention(seen),
         *_wrong_tokens(seen),
-        *_untold(seen),
+        *_unsent_alerts(seen),
     )
 
 
-def of_source(found: Iterable[Alarm], source: str) -> tuple[Alarm, ...]:
+def about_source(found: Iterable[Alarm], source: str) -> tuple[Alarm, ...]:
     """The alarms about this source; a destination may have the same name."""
-    return tuple(alarm for alarm in found if alarm.about == source and alarm.name in _OF_SOURCES)
+    return tuple(alarm for alarm in found if alarm.about == source and alarm.name in _SOURCE_ALARMS)
 
 
-_OF_SOURCES: Final = frozenset({"refusals", "attribution", "no_secret", "refused", "failed_rules"})
+_SOURCE_ALARMS: Final = frozenset({"refusals", "attribution", "no_secret", "refused", "failed_rules"})
 
 
-def well(seen: Snapshot) -> str:
+def all_clear(seen: Snapshot) -> str:
     """The sentence for when there is no alarm."""
-    delivered = max((one.last_success_at_ms for one in seen.destinations if one.last_success_at_ms), default=None)
-    last = "" if delivered is None else f" DataFast accepted the last goal {span(seen.now_ms - delivered)} ago."
-    return f"Everything works, and nothing needs your attention.{last}"
+    delivered = max((state.last_success_at_ms for state in seen.destinations if state.last_success_at_ms), default=None)
+    last_success = (
+        "" if delivered is None else f" DataFast accepted the last goal {rough_span(seen.now_ms - delivered)} ago."
+    )
+    return f"Everything works, and nothing needs your attention.{last_success}"
 
 
-def _untold(seen: Snapshot) -> Iterator[Alarm]:
-    """Only a note, because an alarm about alerts could not be sent either."""
+def _unsent_alerts(seen: Snapshot) -> Iterator[Alarm]:
+    """Messages that could not be sent. Only a note, because an alarm about them could not be sent either."""
     trouble = seen.alert_trouble
     if trouble is None:
         return
@@ -105,12 +107,12 @@ def _untold(seen: Snapshot) -> Iterator[Alarm]:
         "alerts",
         "Messages to BRIDGE_ALERTS could not be sent.",
         f"{messages} to BRIDGE_ALERTS could not be sent in the last 24 hours, the last one"
-        f" {span(seen.now_ms - trouble.at_ms)} ago to {trouble.place}: {trouble.reason}."
+        f" {rough_span(seen.now_ms - trouble.at_ms)} ago to {trouble.place}: {trouble.reason}."
         " `python -m bridge alerts` lists them, and `alerts test` tries each target.",
     )
 
 
-def _forgetting(seen: Snapshot) -> Iterator[Alarm]:
+def _retention(seen: Snapshot) -> Iterator[Alarm]:
     wait = seen.forgetting_waits
     if wait is None:
         return
@@ -121,15 +123,15 @@ def _forgetting(seen: Snapshot) -> Iterator[Alarm]:
     yield Alarm(
         "retention_waits",
         "The clock jumped or the bridge stood still, so nothing is deleted by age for now.",
-        f"{cause} {span(seen.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run for"
-        f" 24 hours ({span(wait.ran_ms)} so far), or for 7 days at most. Is this machine's clock right? Goals that"
-        f" became too old meanwhile are held: `python -m bridge goals list --state held` lists them, and `goals"
+        f"{cause} {rough_span(seen.now_ms - wait.since_ms)} ago, so nothing is deleted by age until the bridge has run"
+        f" for 24 hours ({rough_span(wait.ran_ms)} so far), or for 7 days at most. Is this machine's clock right? Goals"
+        f" that became too old meanwhile are held: `python -m bridge goals list --state held` lists them, and `goals"
         f" retry` sends them.",
     )
 
 
 def _failed_rules(failed: FailedRules) -> Alarm:
-    events = _many(failed.events, "event")
+    events = _counted(failed.events, "event")
     return Alarm(
         "failed_rules",
         "Events made no goal because a rule failed.",
@@ -145,8 +147,8 @@ def _wrong_tokens(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "wrong_tokens",
             "Wrong bearer tokens were refused.",
-            f"{_many(tried.count, 'wrong bearer token')} {'was' if tried.count == 1 else 'were'} refused so far, the"
-            f" last one {span(seen.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
+            f"{_counted(tried.count, 'wrong bearer token')} {'was' if tried.count == 1 else 'were'} refused so far, the"
+            f" last one {rough_span(seen.now_ms - tried.last_at_ms)} ago. If it is not a script of your own with an old"
             " BRIDGE_ADMIN_TOKEN or BRIDGE_LINKS_TOKEN, somebody is guessing: `token.refused` in the log names the"
             " address.",
         )
@@ -167,7 +169,7 @@ def _paused(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterator
     for state in seen.destinations:
         if state.name not in destinations or state.pause_kind in (None, "throttled"):
             continue
-        paused = span(seen.now_ms - (state.paused_since_ms or seen.now_ms))
+        paused = rough_span(seen.now_ms - (state.paused_since_ms or seen.now_ms))
         yield Alarm(
             "paused",
             "A destination is paused.",
@@ -185,9 +187,9 @@ def _none_known(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iter
         yield Alarm(
             "none_known",
             "A website knows none of the last 10 visitors: is this the key of the right website?",
-            f"For {span(seen.now_ms - state.unknown_since_ms)}, destination {state.name} has known none of the last"
-            f" {UNKNOWN_IN_ROW} different visitors: is this the key of the right website ({setting})? If it is, your"
-            " app may hand over its own user ids. The goals of these visitors wait, and none is rejected. Goals of"
+            f"For {rough_span(seen.now_ms - state.unknown_since_ms)}, destination {state.name} has known none of the"
+            f" last {UNKNOWN_IN_ROW} different visitors: is this the key of the right website ({setting})? If it is,"
+            " your app may hand over its own user ids. The goals of these visitors wait, and none is rejected. Goals of"
             " other visitors are sent first, and the first that is delivered ends this alarm."
             f" `python -m bridge goals list --destination {state.name}` lists them.",
             state.name,
@@ -206,7 +208,7 @@ def _waiting(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterato
             yield Alarm(
                 "late",
                 "Goals wait for longer than 15 minutes.",
-                f"The oldest goal for destination {name} has been due for {span(waits_ms)}:"
+                f"The oldest goal for destination {name} has been due for {rough_span(waits_ms)}:"
                 " `python -m bridge goals` lists them.",
                 name,
             )
@@ -218,14 +220,14 @@ _KEYS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
 def _nobody_sends(name: str, destination: Destination | None, waits_ms: int) -> Alarm:
     setting = f"set {_KEYS[name]}" if name in _KEYS else "set the api_key of its mapping file"
     if destination is not None:
-        since = f"{name} has no key, and its oldest goal has waited for {span(waits_ms)}"
+        since = f"{name} has no key, and its oldest goal has waited for {rough_span(waits_ms)}"
         return Alarm("no_key", "Goals wait because a website has no key.", f"Destination {since}: {setting}.", name)
     fix = setting if name in _KEYS else "put it back into a mapping file"
     return Alarm(
         "no_destination",
         "Goals wait for a website that is no longer configured.",
-        f"Destination {name} is no longer configured, and its oldest goal has waited for {span(waits_ms)}: {fix}, or"
-        f" cancel its goals (`goals cancel`), which `python -m bridge goals list --destination {name}` lists.",
+        f"Destination {name} is no longer configured, and its oldest goal has waited for {rough_span(waits_ms)}: {fix},"
+        f" or cancel its goals (`goals cancel`), which `python -m bridge goals list --destination {name}` lists.",
         name,
     )
 
@@ -236,7 +238,7 @@ def _unrouted(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "unrouted",
             "Events wait for longer than 15 minutes.",
-            f"The oldest event that no rule has seen arrived {span(seen.now_ms - unrouted)} ago:"
+            f"The oldest event that no rule has seen arrived {rough_span(seen.now_ms - unrouted)} ago:"
             " `python -m bridge events` lists them.",
         )
 
@@ -251,12 +253,12 @@ def _lost_secrets(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Ala
             "refusals",
             "A source refuses what it is sent.",
             f"Source {state.source} refused the last {state.refused_in_row:,} requests ({state.last_refusal}), and"
-            f" {silent(state, seen.now_ms)}. {_likely(source)}",
+            f" {silence(state, seen.now_ms)}. {_likely_cause(source)}",
             state.source,
         )
 
 
-_UNNAMED: Final = Alarm("attribution", "Most goals of a source named no visitor.", "")
+_ATTRIBUTION: Final = Alarm("attribution", "Most goals of a source named no visitor.", "")
 _KINDS: Final = {  # the name for the goals, and where a visitor is passed on
     "purchase": ("purchases", " at checkout"),
     "sign-up": ("sign-ups", " at sign-up"),
@@ -266,46 +268,51 @@ _KINDS: Final = {  # the name for the goals, and where a visitor is passed on
 _CAUSES: Final = {
     "nothing": "the places for the visitor id are empty ({places})",
     "other_ids": "{path} holds something other than the visitor's id",
-    "strangers": "DataFast does not know the visitor ids {there}: they may be your app's own user ids, or the key"
+    "strangers": "DataFast does not know the visitor ids {where}: they may be your app's own user ids, or the key"
     " may be another website's",
 }
 
 
-def _unnamed(seen: Snapshot, sources: Mapping[str, Source], share: float) -> Iterator[Alarm]:
+def _attribution(seen: Snapshot, sources: Mapping[str, Source], share: float) -> Iterator[Alarm]:
     for found in seen.attribution:
         source = sources.get(found.source)
         if source is None or not found.lacks(share):
             continue
-        what, where = _KINDS.get(found.kind, ("goals", ""))
+        noun, place = _KINDS.get(found.kind, ("goals", ""))
         sentence = (
-            f"{found.goals - found.named} of the last {found.goals} {what} of {found.source} named no visitor: is the"
-            f" visitor handed over{where}?"
+            f"{found.goals - found.named} of the last {found.goals} {noun} of {found.source} named no visitor: is the"
+            f" visitor handed over{place}?"
         )
-        yield replace(_UNNAMED, sentence=sentence, detail=f"{sentence} {_cause(found, source)}", about=found.source)
+        yield replace(
+            _ATTRIBUTION,
+            sentence=sentence,
+            detail=f"{sentence} {_attribution_cause(found, source)}",
+            about=found.source,
+        )
 
 
-def attributed(found: Attribution) -> str:
+def attribution_sentence(found: Attribution) -> str:
     """How many of a source's last goals have a visitor, and how it was found."""
-    others = f"; {_many(found.others, 'other goal')} of the last 30 days without one" if found.others else ""
+    others = f"; {_counted(found.others, 'other goal')} of the last 30 days without one" if found.others else ""
     if not found.goals:
         return f"no goal yet at which a visitor can be handed over{others}"
-    what, _ = _KINDS.get(found.kind, ("goals", ""))
+    noun, _ = _KINDS.get(found.kind, ("goals", ""))
     ways = [(found.through[way], text) for way, text in WAYS.items() if way in found.through]
     if found.goals == 1:
-        has, told = f"the last {what[:-1]} has {'a' if found.named else 'no'} visitor", [text for _, text in ways]
+        has, parts = f"the last {noun[:-1]} has {'a' if found.named else 'no'} visitor", [text for _, text in ways]
     else:
-        has = f"{found.named} of the last {found.goals} {what} have a visitor"
-        told = [f"{number} {text}" for number, text in ways]
-    how = f" ({', '.join(told)})" if told else ""
+        has = f"{found.named} of the last {found.goals} {noun} have a visitor"
+        parts = [f"{number} {text}" for number, text in ways]
+    how = f" ({', '.join(parts)})" if parts else ""
     return f"{has}{how}{others}"
 
 
-def _cause(found: Attribution, source: Source) -> str:
+def _attribution_cause(found: Attribution, source: Source) -> str:
     cause, path, count = found.causes[0]
     likely = _CAUSES[cause].format(
         places=" or ".join(place.text for place in source.visitor[:2]) or "`visitor:` names no place",
         path=path,
-        there=f"at {path}" if path else "there",
+        where=f"at {path}" if path else "there",
     )
     looked_into = sum(number for _, _, number in found.causes)
     return (
@@ -318,10 +325,10 @@ def _has_lost_its_secret(state: SourceState, now_ms: int) -> bool:
     if state.row_began_at_ms is None or state.refused_in_row < REFUSALS:
         return False
     refusing_ms = (state.last_refused_at_ms or 0) - state.row_began_at_ms
-    return refusing_ms >= REFUSING_MS and silent(state, now_ms) is not None
+    return refusing_ms >= REFUSING_MS and silence(state, now_ms) is not None
 
 
-def silent(state: SourceState, now_ms: int) -> str | None:
+def silence(state: SourceState, now_ms: int) -> str | None:
     """How long a source has been silent, if that is at least twice as long as ever before."""
     if state.last_accepted_at_ms is None:
         return None
@@ -329,10 +336,10 @@ def silent(state: SourceState, now_ms: int) -> str | None:
     silent_ms = now_ms - state.last_accepted_at_ms
     if silent_ms < 2 * usual_ms:
         return None
-    return f"no genuine event has come for {span(silent_ms)}, at least twice as long as ever before"
+    return f"no genuine event has come for {rough_span(silent_ms)}, at least twice as long as ever before"
 
 
-def _likely(source: Source) -> str:
+def _likely_cause(source: Source) -> str:
     if source.secret_error is not None:
         return f"The likely cause is that its secret was lost: {source.secret_error}."
     names = " or ".join(source.secret_names) or f"`secret` in {source.name}.yaml"
@@ -342,7 +349,7 @@ def _likely(source: Source) -> str:
     )
 
 
-def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
+def _recent_refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
     for state in seen.sources:
         source = sources.get(state.source)
         since_ms = seen.now_ms - (state.last_refused_at_ms or 0)
@@ -354,7 +361,7 @@ def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
         ):
             continue
         requests = "request" if state.refused_in_row == 1 else f"{state.refused_in_row:,} requests"
-        refused = f"Source {state.source} refused the last {requests}, {span(since_ms)} ago: "
+        refused = f"Source {state.source} refused the last {requests}, {rough_span(since_ms)} ago: "
         if source.secret_error is not None:
             yield Alarm(
                 "no_secret",
@@ -373,8 +380,8 @@ def _refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Alarm]:
             )
 
 
-def _reload(seen: Snapshot, rules_fault: str | None) -> Iterator[Alarm]:
-    """The files' refusal by this process or by another one (a worker reads them, too)."""
+def _refused_files(seen: Snapshot, rules_fault: str | None) -> Iterator[Alarm]:
+    """Whether this process or another one (a worker reads the files, too) refused the mapping files."""
     problem = rules_fault or next((beat.rules_fault for beat in seen.heartbeats if beat.rules_fault), None)
     if problem is not None:
         yield Alarm(
@@ -384,12 +391,12 @@ def _reload(seen: Snapshot, rules_fault: str | None) -> Iterator[Alarm]:
         )
 
 
-def _kept(seen: Snapshot) -> Iterator[Alarm]:
+def _undecided(seen: Snapshot) -> Iterator[Alarm]:
     if seen.quarantined:
         yield Alarm(
             "quarantine",
             "Events are in quarantine.",
-            f"{_many(seen.quarantined, 'verified event')} could not be read or routed:"
+            f"{_counted(seen.quarantined, 'verified event')} could not be read or routed:"
             " `python -m bridge events list --state quarantined`, then `events replay` or `events ignore`.",
         )
     if seen.held:
@@ -397,7 +404,7 @@ def _kept(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "held",
             "Goals are held for a decision.",
-            f"{_many(seen.held, 'goal')} {'is' if seen.held == 1 else 'are'} held: nobody can tell whether"
+            f"{_counted(seen.held, 'goal')} {'is' if seen.held == 1 else 'are'} held: nobody can tell whether"
             f" {it} arrived, or {it} became too old while the clock jumped. `python -m bridge goals list --state held`,"
             " then `goals retry` or `goals cancel`.",
         )
@@ -408,18 +415,18 @@ def _lookups(seen: Snapshot) -> Iterator[Alarm]:
         yield Alarm(
             "lookups",
             "Lookups at Stripe are paused.",
-            f"Lookups at Stripe have been paused for {span(seen.now_ms - pause.since_ms)}: {pause.reason}. Goals that"
-            " need them wait for their visitor; `python -m bridge doctor` tries the key.",
+            f"Lookups at Stripe have been paused for {rough_span(seen.now_ms - pause.since_ms)}: {pause.reason}. Goals"
+            " that need them wait for their visitor; `python -m bridge doctor` tries the key.",
         )
 
 
-def _many(count: int, noun: str) -> str:
+def _counted(count: int, noun: str) -> str:
     """`1 goal`, `2 goals`, `1,000 or more goals`."""
     return f"{f'{count:,} or more' if count >= _MANY else count} {noun}{'' if count == 1 else 's'}"
 
 
-def span(ms: int) -> str:
-    """`3 min`, `5 h`, `2 d`: a duration in the largest whole unit."""
+def rough_span(ms: int) -> str:
+    """A duration in its largest unit, rounded down: `3 min`, `5 h`, `2 d`."""
     for unit in ("d", "h", "min"):
         if ms >= MS[unit]:
             return f"{ms // MS[unit]} {unit}"

@@ -91,7 +91,7 @@ class Bridge:
         # A separate worker, so that a slow Stripe delays no event and no goal.
         self._looker = _sending_nothing(self._lookup.step) if self._lookup is not None else None
         self._keeper = self._build_keeper()
-        self._teller = self._build_teller() if settings.bridge_alerts else None
+        self._notifier = self._build_notifier() if settings.bridge_alerts else None
 
     # ---------------------------------------------------------------------------------------------- what others read
 
@@ -129,13 +129,13 @@ class Bridge:
     def start(self) -> None:
         """Start the background threads."""
         self._keeper.start()
-        for worker in (self._worker, self._looker, self._teller):
+        for worker in (self._worker, self._looker, self._notifier):
             if worker is not None:
                 worker.start()
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """Finish work in progress, return leases, close connections. Ends at most 3 s after `timeout_s`."""
-        for other in (self._looker, self._teller):
+        for other in (self._looker, self._notifier):
             if other is not None:
                 other.stop(0.0)  # it starts nothing more; its work in progress ends while the worker stops
         if self._worker is not None and not self._worker.stop(timeout_s):
@@ -213,17 +213,17 @@ class Bridge:
             ),
         )
 
-    def _build_teller(self) -> Worker:
+    def _build_notifier(self) -> Worker:
         """Build a separate worker for alerts, so that an unresponsive target delays nothing else."""
-        teller = alerts.Teller(
+        notifier = alerts.Notifier(
             self.store,
             self.settings,
             process=self._id,
             rules=lambda: (self.rules, self.rules_fault),
             destinations=self.destinations,
-            stopping=lambda: self._teller is None or self._teller.stopping(),
+            stopping=lambda: self._notifier is None or self._notifier.stopping(),
         )
-        return _sending_nothing(lambda: 0, (Chore("alerts", alerts.LOOK_S, teller.step),))
+        return _sending_nothing(lambda: 0, (Chore("alerts", alerts.LOOK_S, notifier.step),))
 
     def _beat(self) -> None:
         kind = self._kind if self._worker is not None or self._kind == "worker" else "web"
@@ -235,7 +235,7 @@ class Bridge:
 
     def _end_telling(self) -> None:
         """Stop sending alerts and release this process's turn, so that another process can start immediately."""
-        if self._teller is None or not self._teller.stop(1.0):
+        if self._notifier is None or not self._notifier.stop(1.0):
             return
         try:
             self.store.run(lambda conn: alerting.end_turn(conn, self._id))

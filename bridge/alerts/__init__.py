@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from bridge.store.operator.alerting import AlertClaim
 
 LOOK_S: Final = 5.0
-AGAIN_MS: Final = (60_000, 5 * 60_000, 15 * 60_000)  # for messages that certainly did not leave
+RETRY_MS: Final = (60_000, 5 * 60_000, 15 * 60_000)  # for messages that certainly did not leave
 
 log = logs.get("alerts")
 
 
-class Teller:
+class Notifier:
     """One process's part in notifying the owner.
 
     process: a unique name. rules: the rules in force, and why newer ones are not.
@@ -78,7 +78,7 @@ class Teller:
                 pass
 
     def _alarms(self, conn: Connection) -> tuple[Alarm, ...]:
-        """What `/status` says."""
+        """The alarms of `/status`."""
         rules, problem = self._rules()
         destinations, key = self._destinations(), self._settings.stripe_api_key
         seen = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))
@@ -107,21 +107,21 @@ class Teller:
         claim = self._store.run(lambda conn: alerting.claim(conn, working))
         if claim is None:
             return False
-        done = self._send(self._targets[claim.target], claim)
+        delivery = self._send(self._targets[claim.target], claim)
         tries = claim.tries - 1
-        if done.ok:
+        if delivery.ok:
             state, again_in_ms = "sent", 0
-        elif not done.left and tries < len(AGAIN_MS):
-            state, again_in_ms = "due", AGAIN_MS[tries]
+        elif not delivery.left and tries < len(RETRY_MS):
+            state, again_in_ms = "due", RETRY_MS[tries]
         else:
             state, again_in_ms = "failed", 0
-        said = {"alert": claim.id, "kind": claim.kind, "target": claim.place, "goal": claim.goal_id}
-        if done.ok:
-            log.info("alert.sent", **said)
+        fields = {"alert": claim.id, "kind": claim.kind, "target": claim.place, "goal": claim.goal_id}
+        if delivery.ok:
+            log.info("alert.sent", **fields)
         else:
             del working[claim.target]
-            log.warning("alert.failed", **said, reason=done.reason, again=state == "due")
-        self._store.run(lambda conn: alerting.settle(conn, claim, state, done.reason or None, again_in_ms))
+            log.warning("alert.failed", **fields, reason=delivery.reason, again=state == "due")
+        self._store.run(lambda conn: alerting.settle(conn, claim, state, delivery.reason or None, again_in_ms))
         return True
 
 

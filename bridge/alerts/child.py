@@ -1,7 +1,7 @@
 """Send one message with apprise, or see which URLs it can read: the program that `targets` runs.
 
-It reads a request as JSON from standard input, and writes the answer as JSON. It imports nothing of the bridge, and
-tells whether anything can have left: only then could a second attempt be a second message.
+It reads a request as JSON from standard input, and writes the answer as JSON to standard output. It imports nothing of
+the bridge, and says whether anything may have left: only then could a second attempt send the message twice.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class WatchedSocket(socket.socket):
     refusal: ClassVar[str] = ""
 
     def connect(self, address: Any) -> None:
-        """As it is, but remembered."""
+        """Connect, and remember whether it succeeded."""
         try:
             super().connect(address)
-        except BlockingIOError:  # it will be connected, or not: nobody can tell here
+        except BlockingIOError:  # whether it succeeds is known only later
             WatchedSocket.reached = True
             raise
         except OSError as error:
@@ -38,12 +38,12 @@ class WatchedSocket(socket.socket):
         WatchedSocket.reached = True
 
     def connect_ex(self, address: Any) -> int:
-        """As it is; whoever uses it looks later."""
+        """Connect. Whether it succeeds may be known only later, so the target counts as reached."""
         WatchedSocket.reached = True
         return super().connect_ex(address)
 
     def sendto(self, *values: Any) -> int:
-        """As it is; nothing has to be connected for it."""
+        """Send without a connection. The target counts as reached."""
         WatchedSocket.reached = True
         return super().sendto(*values)
 
@@ -61,7 +61,7 @@ class _Status(logging.Handler):
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Do what the request asks."""
-    socket.socket = WatchedSocket  # type: ignore[misc] # before apprise, and all that it loads, take it from there
+    socket.socket = WatchedSocket  # type: ignore[misc] # before apprise and whatever it loads import it
     import apprise  # noqa: PLC0415 - see above
 
     asset = apprise.AppriseAsset(

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bridge.alarms import span
+from bridge.alarms import rough_span
 from bridge.identity.sentences import HINT, before_or_after, kind_in_words
 from bridge.settings import MS
 from bridge.store.operator.alerting import AlertMessage, Problem
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.identity.choice import FoundVisitor
 
 HOLD_MS: Final = 30 * MS["s"]  # shorter problems are not reported, and neither are shorter interruptions
-AGAIN_MS: Final = MS["h"]  # between two messages that the same problem has begun
+REPEAT_MS: Final = MS["h"]  # between two messages that the same problem has begun
 TITLE_MAX: Final = 120
 BODY_MAX: Final = 2_000
 VALUE_MAX: Final = 120
@@ -39,7 +39,8 @@ FIELDS_MAX: Final = 12
 class AlertChanges(NamedTuple):
     """The changes after a look: problems to remember, keys to forget, messages to send.
 
-    over: what the messages that a problem began are about, of those that end: whoever did not get one yet needs none.
+    over: of the problems that have ended, what the messages about their beginning are about. Those that were not sent
+    yet are withdrawn.
     """
 
     remembered: tuple[Problem, ...]
@@ -53,8 +54,8 @@ def step(known: Mapping[str, Problem], found: Mapping[str, Alarm], now_ms: int) 
     remembered, forgotten, messages, over = [], [], [], []
     for key, alarm in found.items():
         problem = _seen(known.get(key), key, alarm, now_ms)
-        waits = problem.told_at_ms is not None and 0 <= now_ms - problem.told_at_ms < AGAIN_MS
-        if not problem.told and now_ms - problem.began_at_ms >= HOLD_MS and not waits:
+        too_soon = problem.told_at_ms is not None and 0 <= now_ms - problem.told_at_ms < REPEAT_MS
+        if not problem.told and now_ms - problem.began_at_ms >= HOLD_MS and not too_soon:
             problem = replace(problem, told=True, told_at_ms=now_ms)
             messages.append(_begins(problem))
         if problem != known.get(key):
@@ -67,7 +68,7 @@ def step(known: Mapping[str, Problem], found: Mapping[str, Alarm], now_ms: int) 
         if ended and problem.told:
             messages.append(_is_over(problem, gone_at_ms))
             over.append(_about(problem, "begin"))
-        if ended and (problem.told_at_ms is None or now_ms - problem.told_at_ms >= AGAIN_MS):
+        if ended and (problem.told_at_ms is None or now_ms - problem.told_at_ms >= REPEAT_MS):
             forgotten.append(key)
         else:
             changed = replace(problem, gone_at_ms=gone_at_ms, told=problem.told and not ended)
@@ -76,7 +77,7 @@ def step(known: Mapping[str, Problem], found: Mapping[str, Alarm], now_ms: int) 
 
 
 def key_of(alarm: Alarm) -> str:
-    """What stays the same while a problem lasts, whatever its detail counts."""
+    """The key of a problem, which stays the same while it lasts, whatever its detail says."""
     return f"{alarm.name} {alarm.about}".rstrip()
 
 
@@ -100,10 +101,12 @@ def _begins(problem: Problem) -> AlertMessage:
 
 
 def _is_over(problem: Problem, gone_at_ms: int) -> AlertMessage:
-    lasted = f"from {clock(problem.began_at_ms)} to {clock(gone_at_ms)} ({span(gone_at_ms - problem.began_at_ms)})"
+    lasted = (
+        f"from {clock(problem.began_at_ms)} to {clock(gone_at_ms)} ({rough_span(gone_at_ms - problem.began_at_ms)})"
+    )
     subject = problem.key.partition(" ")[2]
-    of = f" ({subject})" if subject and subject not in problem.sentence else ""
-    body = f'This is over{of}: "{problem.sentence}"\nIt lasted {lasted}.'
+    subject_note = f" ({subject})" if subject and subject not in problem.sentence else ""
+    body = f'This is over{subject_note}: "{problem.sentence}"\nIt lasted {lasted}.'
     return AlertMessage(
         _about(problem, "over"), "over", _title(f"Over: {problem.sentence}"), cut(plain(body), BODY_MAX)
     )
@@ -116,8 +119,8 @@ def _is_over(problem: Problem, gone_at_ms: int) -> AlertMessage:
 class GoalStory:
     """A delivered goal, and what the store knows of its visitor.
 
-    first_event: the type of the first event that is known of them, first_source whose it was, first_before_ms how long
-    before the goal's own event; None: that one is the first.
+    first_event: the type of the visitor's first known event; None: it is the goal's own event. first_source: the source
+    of that event. first_before_ms: how long before the goal's own event it happened.
     """
 
     goal_id: int
@@ -135,10 +138,10 @@ class GoalStory:
 def news(story: GoalStory) -> AlertMessage:
     """The message about a goal. From the event's content it includes only the metadata sent to DataFast."""
     money = _money(story.metadata)
-    left = [name for name in story.metadata if not money or name not in ("amount", "currency")]
-    fields = [f"{value(name, 40)} {value(story.metadata[name])}" for name in left[:FIELDS_MAX]]
-    what = ", ".join([" ".join(filter(None, (value(story.name), money))), *fields])
-    lines = [f"{what}, from {value(story.source)} (goal_{story.goal_id})", _whose(story), _since(story)]
+    others = [name for name in story.metadata if not money or name not in ("amount", "currency")]
+    fields = [f"{value(name, 40)} {value(story.metadata[name])}" for name in others[:FIELDS_MAX]]
+    summary = ", ".join([" ".join(filter(None, (value(story.name), money))), *fields])
+    lines = [f"{summary}, from {value(story.source)} (goal_{story.goal_id})", _visitor_line(story), _first_known(story)]
     title = cut(" ".join(filter(None, (value(story.name), money))), TITLE_MAX)
     about = f"goal_{story.goal_id} {story.created_at_ms}"  # SQLite may give a number again
     return AlertMessage(about, "news", title, cut("\n".join(lines), BODY_MAX), story.goal_id)
@@ -156,13 +159,13 @@ def _money(metadata: Mapping[str, str]) -> str:
 _NUMBER: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,8})?")
 
 
-def _whose(story: GoalStory) -> str:
+def _visitor_line(story: GoalStory) -> str:
     if story.visitor is None:
         return "Visitor: not known."
-    return f"Visitor: {value(story.visitor)}, {_how(story.found)}."
+    return f"Visitor: {value(story.visitor)}, {_found_by(story.found)}."
 
 
-def _how(found: FoundVisitor | None) -> str:
+def _found_by(found: FoundVisitor | None) -> str:
     """As `why` says it, without the provider's ids: they may name a person."""
     if found is None or found.by == "own":
         return "named by the event itself"
@@ -173,19 +176,19 @@ def _how(found: FoundVisitor | None) -> str:
     return f"found through {through}, learned from {learned}, {before_or_after(found.before_ms or 0)}"
 
 
-def _since(story: GoalStory) -> str:
+def _first_known(story: GoalStory) -> str:
     if story.first_event is None or story.first_before_ms is None:
         return "Nothing was known of them before."
-    of = f" of {value(story.first_source or '')}" if story.first_source != story.source else ""
-    return f"First known by {value(story.first_event)}{of}, {before_or_after(story.first_before_ms)}."
+    source_note = f" of {value(story.first_source or '')}" if story.first_source != story.source else ""
+    return f"First known by {value(story.first_event)}{source_note}, {before_or_after(story.first_before_ms)}."
 
 
 # ---------------------------------------------------------------------------------------------------------- words
 
 
-def trial(number: int, of: int) -> AlertMessage:
+def trial(number: int, total: int) -> AlertMessage:
     """The message that `alerts test` sends."""
-    body = f"This is a test of target {number} of {of} in BRIDGE_ALERTS. Problems and good news will look like this."
+    body = f"This is a test of target {number} of {total} in BRIDGE_ALERTS. Problems and good news will look like this."
     return AlertMessage("test", "test", "DataFast Bridge: a test", body)
 
 
@@ -205,7 +208,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Without what no letter needs: control characters, invisible ones, and what a chat takes for a mention."""
+    """The text without control characters, invisible ones, and what a chat takes for a mention."""
     kept = text[: 4 * BODY_MAX]
     seen = "".join(c if c == "\n" or unicodedata.category(c) not in HIDDEN else " " for c in kept)
     return seen.translate(_MENTIONS)

@@ -52,12 +52,12 @@ def targets(urls: Sequence[str]) -> tuple[Target, ...]:
 
 
 def scheme(url: str) -> str:
-    """`slack`."""
+    """The service of a URL: `slack`."""
     return url.partition("://")[0].lower()[:20]
 
 
 def summary(urls: Sequence[str]) -> str:
-    """`BRIDGE_ALERTS has 2 targets: slack (1), mailto (2)`."""
+    """The targets in a sentence: `BRIDGE_ALERTS has 2 targets: slack (1), mailto (2)`."""
     places = [target.place for target in targets(urls)]
     return f"BRIDGE_ALERTS has {len(places)} target{'' if len(places) == 1 else 's'}: {', '.join(places)}"
 

@@ -214,7 +214,7 @@ def _alarms_and_notes(
             yield Finding("warn" if idle else level, about, f"{alarm.sentence} {detail}")
     for source in found.attribution:
         if source.source in sources and not source.lacks(share):
-            yield Finding("ok", f"source {source.source}", alarms.attributed(source))
+            yield Finding("ok", f"source {source.source}", alarms.attribution_sentence(source))
 
 
 # ------------------------------------------------------------------------------------------------------- Stripe

@@ -78,7 +78,7 @@ def as_json(found: Report) -> dict[str, Any]:
         "sales": [_money_json(money) for money in found.sales],
         "through": {source: dict(ways) for source, ways in found.through.items()},
         "attribution": [
-            {**asdict(source), "named": source.named, "sentence": alarms.attributed(source)}
+            {**asdict(source), "named": source.named, "sentence": alarms.attribution_sentence(source)}
             for source in found.attribution
         ],
         "waiting": [asdict(group) for group in found.waiting],
@@ -146,7 +146,7 @@ def _print_visitors(screen: Screen, found: Report) -> None:
         screen.table(heads, [_ways(found, source, ways) for source in found.through], numbers=range(1, len(heads)))
     if found.attribution:
         screen.section("The last sales, sign-ups and so on")
-        screen.facts([(source.source, alarms.attributed(source)) for source in found.attribution])
+        screen.facts([(source.source, alarms.attribution_sentence(source)) for source in found.attribution])
 
 
 def _ways(found: Report, source: str, ways: Sequence[str]) -> tuple[str, ...]:

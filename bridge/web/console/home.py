@@ -102,7 +102,7 @@ class Overview:
         found, noted = health.judged(bridge, seen)
         today = datetime.fromtimestamp(figures.now_ms / 1000, UTC)
         return {
-            "headline": found[0].detail if found else alarms.well(seen),
+            "headline": found[0].detail if found else alarms.all_clear(seen),
             "problems": found,
             "notes": noted,
             "unnamed": self._unnamed.get(),
@@ -244,7 +244,7 @@ def _tiles(figures: Figures) -> tuple[Tile, ...]:
 def _attributed(found: Attribution) -> dict[str, Any]:
     """How many of a source's last goals have a visitor: in words, and as the share of a bar."""
     percent = round(100 * found.named / found.goals) if found.goals else 0
-    return {"source": found.source, "sentence": alarms.attributed(found), "percent": percent}
+    return {"source": found.source, "sentence": alarms.attribution_sentence(found), "percent": percent}
 
 
 def _hourly(hours: list[str], numbers: list[int], noun: str) -> Chart:

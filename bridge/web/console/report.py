@@ -70,7 +70,7 @@ def _shown(bridge: Bridge, told: Report, since: str) -> dict[str, Any]:
     return {
         "report": told,
         "summary": told.summary(PERIODS[since] * MS["d"]),
-        "attributed": alarms.attributed,
+        "attributed": alarms.attribution_sentence,
         "stands": describe.stands,
         "said": showable(bridge),
     }

@@ -67,8 +67,8 @@ def rows(bridge: Bridge, seen: Snapshot) -> list[SourceRow]:
 
 def _row(source: Source, seen: Snapshot, judged: Iterable[Alarm]) -> SourceRow:
     state = next((one for one in seen.sources if one.source == source.name), None)
-    findings = alarms.of_source(judged, source.name)
-    silent = None if state is None else alarms.silent(state, seen.now_ms)
+    findings = alarms.about_source(judged, source.name)
+    silent = None if state is None else alarms.silence(state, seen.now_ms)
     gap_ms = None if state is None else state.longest_gap_ms
     usual_gap = None if gap_ms is None else f"up to {span(max(gap_ms, MS['min']))}"
     return SourceRow(source, state, _standing(source, state, silent, findings), usual_gap, silent, findings)
@@ -100,7 +100,7 @@ def _view(bridge: Bridge, source: Source, seen: Snapshot) -> dict[str, Any]:
         "local": local and source.public_url is None,
         "lists": [(label, [setting_up.shown_event(event) for event in events]) for label, events in lists],
         "secrets": setting_up.secret_variables(source, bridge.settings.environ),
-        "attributed": None if attribution is None else alarms.attributed(attribution),
+        "attributed": None if attribution is None else alarms.attribution_sentence(attribution),
         "advice": advice(source.provider, ()),
         "recipe": recipe,
         "hand_over": None if recipe is None else setting_up.hand_over(recipe),

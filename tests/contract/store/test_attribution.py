@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from bridge import identity
 from bridge import settings as table
-from bridge.alarms import alarms, attributed
+from bridge.alarms import alarms, attribution_sentence
 from bridge.errors import SettingsError
 from bridge.model import Destination
 from bridge.store import schema
@@ -126,7 +126,7 @@ def test_renewals_refunds_and_the_like_are_counted_beside_and_never_an_alarm(sho
     assert (shop.found().goals, shop.found().others) == (0, 23)
     assert shop.alarm() is None
     told = "no goal yet at which a visitor can be handed over; 23 other goals of the last 30 days without one"
-    assert attributed(shop.found()) == told
+    assert attribution_sentence(shop.found()) == told
 
 
 def test_the_first_invoice_of_a_subscription_can_have_one(shop):
@@ -163,7 +163,7 @@ def test_through_what_they_found_it_is_told(shop):
     shop.sell(1)
     found = shop.found()
     assert dict(found.through) == {"event": 3, "thread": 1, "customer": 1, "by-hand": 1}
-    assert attributed(found).startswith(
+    assert attribution_sentence(found).startswith(
         "6 of the last 7 purchases have a visitor (3 in the event itself, 1 through its purchase, 1 through its"
         " customer, 1 bound by hand)"
     )
@@ -178,7 +178,7 @@ def test_through_what_they_found_it_is_told(shop):
 )
 def test_of_one_it_is_told_in_the_singular(shop, named, told):
     shop.sell(1, **named)
-    assert attributed(shop.found()) == told
+    assert attribution_sentence(shop.found()) == told
 
 
 def test_what_is_told_can_be_written_as_json(shop):

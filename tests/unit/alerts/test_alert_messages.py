@@ -13,7 +13,7 @@ from bridge.alerts import messages
 from bridge.alerts.messages import GoalStory, key_of, news, plain, step, value
 from bridge.identity.choice import FoundVisitor
 
-HOLD, HOUR = messages.HOLD_MS, messages.AGAIN_MS
+HOLD, HOUR = messages.HOLD_MS, messages.REPEAT_MS
 PAUSED = Alarm("paused", "A destination is paused.", "Destination default has been paused for 5 s: 401", "default")
 OTHER = Alarm("paused", "A destination is paused.", "Destination eu has been paused for 5 s: 401", "eu")
 
