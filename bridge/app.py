@@ -82,8 +82,8 @@ class Bridge:
             sleep_ms=lambda ms: time.sleep(ms / 1000),
             new_token=lambda: secrets.token_hex(16),
             steady=self._timekeeper.steady,
-            even=self._timekeeper.even,
-            judged=self._timekeeper.judged,
+            trusted_clock=self._timekeeper.trusted_clock,
+            expiry_clock=self._timekeeper.expiry_clock,
         )
         self._worker = self._build_worker() if worker else None
         asks = worker and settings.stripe_api_key is not None
@@ -105,9 +105,9 @@ class Bridge:
         """Why the current mapping files were refused; None if they are in force."""
         return self._rulebook.problem
 
-    def look_at_rules(self) -> None:
+    def poll_rules(self) -> None:
         """Check the mapping files now instead of at the next interval, for somebody who has just saved them."""
-        self._rulebook.look()
+        self._rulebook.poll()
 
     def source(self, name: str) -> Source:
         """The source of this name. Raises UnknownSource."""
@@ -176,11 +176,11 @@ class Bridge:
             settings,
             new_token=lambda: secrets.token_hex(16),
             on_goals=self._wake_senders,
-            judged=self._timekeeper.judged,
+            expiry_clock=self._timekeeper.expiry_clock,
         )
 
         def route_batch() -> int:
-            self._timekeeper.look()  # first, because other decisions depend on the time
+            self._timekeeper.check()  # first, because other decisions depend on the time
             return router.route_batch(self.rules, self.destinations())
 
         def deliver(stopping: Callable[[], bool]) -> int | None:
@@ -204,7 +204,7 @@ class Bridge:
         return _sending_nothing(
             lambda: 0,
             (
-                Chore("rules", LOOK_S, self._rulebook.look),
+                Chore("rules", LOOK_S, self._rulebook.poll),
                 Chore("file", LOOK_S, self.store.require_file),
                 Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
@@ -228,7 +228,7 @@ class Bridge:
     def _beat(self) -> None:
         kind = self._kind if self._worker is not None or self._kind == "worker" else "web"
         self.store.run(
-            lambda conn: status.beat(
+            lambda conn: status.record_heartbeat(
                 conn, self._id, kind=kind, rules_hash=self.rules.hash, rules_fault=self.rules_fault
             )
         )
@@ -247,7 +247,7 @@ class Bridge:
         try:
             self.counters.flush(self.store)
             self.first_messages.flush(self.store)
-            self.store.run(lambda conn: status.gone(conn, self._id))
+            self.store.run(lambda conn: status.record_stop(conn, self._id))
         except StoreError as error:
             log.warning("stop.unwritten", reason=str(error))
 

@@ -2,8 +2,8 @@
 
 Before a goal is sent for a visitor from a borrowed field, DataFast is asked whether the website knows that visitor.
 
-`rule` is the pure table of what each class of answer does (Design 6); the retry schedule is a setting. `Deliverer.step`
-is called by the worker's threads. A request goes out only after its attempt is committed, and only while enough of the
+`decide` is the pure table of what each class of answer does (Design 6); the retry schedule is a setting. The worker's
+threads call `Deliverer.step`. A request goes out only after its attempt is committed, and only while enough of the
 lease is left for the whole request. One transaction settles a goal that was delivered and claims the next one, so a
 queue costs one commit per goal.
 """
@@ -27,7 +27,7 @@ from bridge.model import (
     GoalState,
     Health,
     LookClaim,
-    LookRuling,
+    LookDecision,
     NotYet,
     Outcome,
     OutcomeKind,
@@ -71,7 +71,7 @@ log = logs.get("deliver")
 # ------------------------------------------------------------------------------------------- the table of answers
 
 
-def rule(outcome: Outcome, claim: Claim, settings: Settings, *, jitter: float) -> Settlement:
+def decide(outcome: Outcome, claim: Claim, settings: Settings, *, jitter: float) -> Settlement:
     """Decide a goal's next state from an outcome. jitter: 0 ≤ jitter < 1, spread over ±20 % of a pause."""
     match outcome.kind:
         case OutcomeKind.DELIVERED:
@@ -132,7 +132,7 @@ def not_counted(outcome: Outcome) -> Settlement:
     return replace(_as_answered(outcome, Health.UNKNOWN_VISITOR), due_in_ms=HOUR_MS, message=message)
 
 
-def rule_proof(answer: VisitorGoals) -> bool | None:
+def decide_proof(answer: VisitorGoals) -> bool | None:
     """Whether the website knows this visitor; None if the answer does not say."""
     if answer.known:
         return True
@@ -140,7 +140,7 @@ def rule_proof(answer: VisitorGoals) -> bool | None:
     return False if refused else None
 
 
-def rule_look(look: LookClaim, answer: VisitorGoals, settings: Settings) -> tuple[list[LookRuling], Settlement]:
+def decide_look(look: LookClaim, answer: VisitorGoals, settings: Settings) -> tuple[list[LookDecision], Settlement]:
     """What a read-back decides for each goal of the group, and what it says about the destination."""
     if answer.failure is not None:
         return [_cannot_tell(goal, answer.failure, settings) for goal in look.goals], _health_of(answer.failure)
@@ -149,7 +149,7 @@ def rule_look(look: LookClaim, answer: VisitorGoals, settings: Settings) -> tupl
     return rulings, Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
 
 
-def _ruled(doubtful: UnconfirmedGoal, found: Recognized, settings: Settings) -> LookRuling:
+def _ruled(doubtful: UnconfirmedGoal, found: Recognized, settings: Settings) -> LookDecision:
     entry = found.delivered.get(doubtful.goal.id)
     if entry is not None:
         message = "the answer was lost, but DataFast has the goal: a read-back of the visitor found it"
@@ -157,24 +157,24 @@ def _ruled(doubtful: UnconfirmedGoal, found: Recognized, settings: Settings) -> 
             at = f" at {utc(entry.at_ms)}" if entry.at_ms is not None else ""
             message = f"it was sent before the backup was restored: DataFast recorded it{at}"
         settlement = Settlement(GoalState.DELIVERED, Health.SUCCESS, reason="read_back", message=message)
-        return LookRuling(doubtful, settlement, remote_id=entry.event_id, at_ms=entry.at_ms)
+        return LookDecision(doubtful, settlement, remote_id=entry.event_id, at_ms=entry.at_ms)
     if doubtful.goal.id in found.unclear:
         sentence = "DataFast lists a goal of this name without a time or a description"
         return _cannot_tell(doubtful, Outcome(OutcomeKind.UNCONFIRMED, message=sentence), settings)
     if doubtful.absent + 1 < ABSENT_MAX:
         message = "DataFast does not show the goal yet; a second read-back decides"
-        return LookRuling(doubtful, _look_again(doubtful, Health.ANSWERED, message, settings), absent=True)
+        return LookDecision(doubtful, _look_again(doubtful, Health.ANSWERED, message, settings), absent=True)
     message = "two read-backs of the visitor show that DataFast does not have the goal; it is sent again"
     if doubtful.restored:
         message = "it was not sent before the backup was restored: DataFast does not have it; it is sent now"
     settlement = Settlement(GoalState.PENDING, Health.ANSWERED, reason="absent", message=message)
-    return LookRuling(doubtful, settlement, absent=True)
+    return LookDecision(doubtful, settlement, absent=True)
 
 
 _UNREACHED: Final = frozenset({OutcomeKind.NOT_SENT, OutcomeKind.THROTTLED, OutcomeKind.REFUSED_FOR_NOW})
 
 
-def _cannot_tell(doubtful: UnconfirmedGoal, failure: Outcome, settings: Settings) -> LookRuling:
+def _cannot_tell(doubtful: UnconfirmedGoal, failure: Outcome, settings: Settings) -> LookDecision:
     """After three inconclusive look-ups the setting decides; a look-up that never reached DataFast does not count.
 
     After a restore, sending again would duplicate everything sent since the backup, so a person always decides.
@@ -190,7 +190,7 @@ def _cannot_tell(doubtful: UnconfirmedGoal, failure: Outcome, settings: Settings
     else:
         message = f"the visitor could not be read back: {failure.message}"
         settlement = _look_again(doubtful, Health.SILENT, message, settings)
-    return LookRuling(doubtful, settlement, looked=looked, failure=failure)
+    return LookDecision(doubtful, settlement, looked=looked, failure=failure)
 
 
 def _look_again(doubtful: UnconfirmedGoal, health: Health, message: str, settings: Settings) -> Settlement:
@@ -217,7 +217,7 @@ def _health_of_proof(answer: VisitorGoals) -> Settlement:
     """Unknown visitors from borrowed fields count like others: with another website's key, all are unknown."""
     if answer.failure is None:
         return Settlement(GoalState.PARKED, Health.KNOWN_VISITOR if answer.known else Health.UNKNOWN_VISITOR)
-    return _health_of(answer.failure) if rule_proof(answer) is None else Settlement(GoalState.PARKED, Health.ANSWERED)
+    return _health_of(answer.failure) if decide_proof(answer) is None else Settlement(GoalState.PARKED, Health.ANSWERED)
 
 
 # ------------------------------------------------------------------------------------------------------ the step
@@ -239,8 +239,8 @@ class Deliverer:
     """Delivers the goals of some destinations. Thread-safe: each thread of a worker calls `step`.
 
     random: 0 ≤ x < 1, for jitter. monotonic_ms: a clock that keeps running while the process is stopped; sleep_ms:
-    waits by it. new_token: a unique string for a lease. steady, even, judged: methods of `Timekeeper`, for when the
-    database's time may have jumped, and before a goal is given up because of it.
+    waits by it. new_token: a unique string for a lease. steady, trusted_clock, expiry_clock: methods of
+    `Timekeeper`, for when the database's time may have jumped, and before a goal is given up because of it.
     """
 
     def __init__(
@@ -255,13 +255,13 @@ class Deliverer:
         sleep_ms: Callable[[int], None],
         new_token: Callable[[], str],
         steady: Callable[[int], int] = lambda now_ms: now_ms,
-        even: Callable[[Connection], int | None] = clock.read_ms,
-        judged: Callable[[Connection], int] = clock.read_ms,
+        trusted_clock: Callable[[Connection], int | None] = clock.read_ms,
+        expiry_clock: Callable[[Connection], int] = clock.read_ms,
     ) -> None:
         self._store = store
         self._api = api
         self._steady = steady
-        self._even, self._judged = even, judged
+        self._trusted_clock, self._expiry_clock = trusted_clock, expiry_clock
         self._dated: set[str] = set()  # destinations whose clock has been compared with ours since the start
         self._destinations = destinations
         self._settings = settings
@@ -295,7 +295,7 @@ class Deliverer:
         self._register(destination)
         if destination.name not in self._busy:  # otherwise the next claim shows whether there is more
             with self._store.read() as conn:
-                nothing = claims.waits(conn, destination.name)
+                nothing = claims.peek(conn, destination.name)
             if nothing is not None:
                 return _pause_of(nothing)
         first = self._claim(destination)
@@ -354,11 +354,12 @@ class Deliverer:
         destination: Destination,
         began_ms: int,
         ready: Readiness | None = None,
-        even: Callable[[Connection], int | None] | None = None,
+        trusted_clock: Callable[[Connection], int | None] | None = None,
     ) -> _Held:
         """Claim the next work. If it is a goal, its attempt is recorded in the same transaction.
 
-        began_ms: taken before reading the database's time from which the lease runs. ready, even: see `claims.claim`.
+        began_ms: taken before reading the database's time from which the lease runs. ready, trusted_clock: see
+        `claims.claim`.
         """
         claimed = claims.claim(
             conn,
@@ -368,7 +369,7 @@ class Deliverer:
             lease_ms=self._lease_ms,
             rate=self._rate,
             readback_ms=(self._settings.bridge_readback[0], self._settings.bridge_readback[1]),
-            even=(even or self._even) if destination.name in self._dated else None,
+            trusted_clock=(trusted_clock or self._trusted_clock) if destination.name in self._dated else None,
             ready=ready,
         )
         if isinstance(claimed, Claim):
@@ -384,7 +385,7 @@ class Deliverer:
             return None
         goal = claim.goal
         outcome = action_of(goal.kind).send(self._api, destination, goal, claim.claimed_at_ms)
-        ruled = rule(outcome, claim, self._settings, jitter=self._random())
+        ruled = decide(outcome, claim, self._settings, jitter=self._random())
         follows = ruled.state is GoalState.DELIVERED and goes_on()
         settle = self._settle_and_claim(destination, claim, outcome, ruled, follows=follows)
         settled, ruling, held = self._surely(settle, began_ms)
@@ -443,14 +444,14 @@ class Deliverer:
 
         def work(conn: Connection) -> tuple[Settled, Settlement, _Held | None]:
             is_first, began_ms = next(tries) == 0, self._monotonic_ms()
-            even = cache(self._even)  # one reading of the clock serves both
+            trusted_clock = cache(self._trusted_clock)  # one reading of the clock serves both
             for held in taken:
                 if isinstance(held.claimed, Claim):
                     claims.take_back(conn, held.claimed)
-            settled, ruling = self._settle(conn, claim, outcome, ruled, even)
+            settled, ruling = self._settle(conn, claim, outcome, ruled, trusted_clock)
             if not (follows and is_first and settled.written):
                 return settled, ruling, None
-            taken.append(self._take(conn, destination, began_ms, settled.ready, even))
+            taken.append(self._take(conn, destination, began_ms, settled.ready, trusted_clock))
             return settled, ruling, taken[0]
 
         return work
@@ -461,14 +462,14 @@ class Deliverer:
         claim: Claim,
         outcome: Outcome,
         ruling: Settlement,
-        even: Callable[[Connection], int | None],
+        trusted_clock: Callable[[Connection], int | None],
     ) -> tuple[Settled, Settlement]:
         """Settle a goal. A visitor unknown to DataFast is unlearned, and the goal's next candidate takes its place."""
         if ruling.unknown_visitor and ruling.state is GoalState.REJECTED:
             link_statements.lock(conn)  # first: an answer about the next candidate may arrive at the same moment
         if ruling.unknown_visitor and pauses.none_known(conn, claim.destination, claim.visitor):
             ruling = not_counted(outcome)
-        settled = claims.settle(conn, claim, outcome, ruling, even=even)
+        settled = claims.settle(conn, claim, outcome, ruling, trusted_clock=trusted_clock)
         if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
             goal_statements.note_unknown(conn, claim.destination, claim.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)
@@ -479,7 +480,7 @@ class Deliverer:
     def _prove(self, destination: Destination, claim: ProofClaim, began_ms: int) -> None:
         """Ask whether the website knows this visitor; the answer decides the goals that waited for it."""
         answer = self._api.visitor_goals(destination, claim.visitor)
-        known = rule_proof(answer)
+        known = decide_proof(answer)
         health = _health_of_proof(answer)
         settled = self._surely(lambda conn: self._settle_proof(conn, claim, known, health, answer), began_ms)
         outcome = {True: "known", False: "not_known", None: "cannot_tell"}[known]
@@ -495,15 +496,20 @@ class Deliverer:
         if not delivery_statements.settle_proof(conn, claim, known, again_in_ms=again_in_ms, message=health.message):
             return Settled(written=False)
         if known is not None:
-            parking.proved(conn, claim.destination, claim.visitor, self._settings)
-        return pauses.learn(conn, claim, health, server_now_ms=answer.server_now_ms, even=self._even)
+            parking.decide_proved(conn, claim.destination, claim.visitor, self._settings)
+        return pauses.learn(conn, claim, health, server_now_ms=answer.server_now_ms, trusted_clock=self._trusted_clock)
 
     def _look(self, destination: Destination, look: LookClaim, began_ms: int) -> None:
         answer = self._api.visitor_goals(destination, look.visitor)
-        rulings, health = rule_look(look, answer, self._settings)
+        rulings, health = decide_look(look, answer, self._settings)
         settled = self._surely(
             lambda conn: claims.settle_look(
-                conn, look, rulings, health=health, server_now_ms=answer.server_now_ms, even=self._even
+                conn,
+                look,
+                rulings,
+                health=health,
+                server_now_ms=answer.server_now_ms,
+                trusted_clock=self._trusted_clock,
             ),
             began_ms,
         )
@@ -534,7 +540,9 @@ class Deliverer:
             if not claims.anything_to_sweep(conn):
                 return
         free, doubtful, old = self._store.run(
-            lambda conn: claims.sweep(conn, settling_ms=self._settings.bridge_readback[0], judged=self._judged)
+            lambda conn: claims.sweep(
+                conn, settling_ms=self._settings.bridge_readback[0], expiry_clock=self._expiry_clock
+            )
         )
         log.info("sweep", freed=len(free), in_doubt=len(doubtful), expired=len(old))
 

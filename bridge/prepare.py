@@ -259,7 +259,7 @@ class Preparer:
             "time_is_stated": is_stated,
             "keys": (*keys, *identity.live_twins(keys)) if envelope.test else keys,
             "test": envelope.test,
-            "handover": source.handovers.of(document) if source.handovers is not None else None,
+            "handover": source.handovers.first_match(document) if source.handovers is not None else None,
         }
 
         def drafts(goals: Iterable[PlannedGoal]) -> tuple[GoalDraft, ...]:

@@ -49,7 +49,7 @@ class Receiver(Protocol):
     def now_s(self) -> float: ...
 
 
-class Taken(NamedTuple):
+class PendingAck(NamedTuple):
     """An authentic event on its way to the disk.
 
     ack: done when the event is durable, or failed with the StoreError that kept it from being stored. Cancel it to give
@@ -60,7 +60,7 @@ class Taken(NamedTuple):
     quiet: bool
 
 
-def receive(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Taken | Reply:
+def receive(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> PendingAck | Reply:
     """Take one webhook for the source of this name without waiting for the disk, or return the answer to its handshake.
 
     read_request: raises BodyTooLarge, BodyEncoded; it is called only for a known source. Raises UnknownSource,
@@ -84,7 +84,7 @@ def receive(bridge: Receiver, name: str, read_request: Callable[[], Request]) ->
         _log(facts, started, outcome, reason)
         raise
     ack.add_done_callback(partial(_acknowledged, bridge.counters, name, facts, event.quarantine, started))
-    return Taken(ack, source.quiet)
+    return PendingAck(ack, source.quiet)
 
 
 def _acknowledged(
@@ -105,7 +105,7 @@ def _acknowledged(
         _log(facts, started, ack.result().value, quarantine)
 
 
-def look_in(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Reply | None:
+def answer_get(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Reply | None:
     """A GET or HEAD to a source's address: the answer to its handshake; None if it is not one.
 
     Raises the same errors as `receive`. A refusal is logged but not counted, because no event was refused.

@@ -62,8 +62,8 @@ class _LeaseLost(Exception):
 class Router:
     """Routes the events that wait. Used by one thread; any number of routers may share a database.
 
-    on_goals: called after a commit that may have made goals ready to send. judged: the time that decides whether a wait
-    is over (`Timekeeper.judged`).
+    on_goals: called after a commit that may have made goals ready to send. expiry_clock: `Timekeeper.expiry_clock`,
+    which decides whether a wait is over.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class Router:
         *,
         new_token: Callable[[], str],
         on_goals: Callable[[], None] = lambda: None,
-        judged: Callable[[Connection], int] = clock.read_ms,
+        expiry_clock: Callable[[Connection], int] = clock.read_ms,
     ) -> None:
         self._store = store
         self._settings = settings
         self._on_goals = on_goals
         self._new_token = new_token
-        self._judged = judged
+        self._expiry_clock = expiry_clock
         self._keys: dict[str, bytes] = {}
         self._unfinished: tuple[list[int], str] | None = None  # claimed, but the connection to the database was lost
 
@@ -101,12 +101,12 @@ class Router:
 
     def sweep(self) -> int:
         """Decide about parked goals whose grace period or wait is over; return how many changed state."""
-        return self._run(lambda conn: parking.sweep(conn, self._settings, judged=self._judged))
+        return self._run(lambda conn: parking.sweep(conn, self._settings, expiry_clock=self._expiry_clock))
 
     def relearn(self, rule_set: RuleSet, after_id: int = 0) -> tuple[int, int]:
         """Learn again from the stored events after `after_id`; return how many were read, and the last one's id."""
         with self._store.read() as conn:
-            stored = events.after(conn, after_id, RELEARNED)
+            stored = events.stored_after(conn, after_id, RELEARNED)
         preparer = self._preparer(rule_set, {})
         prepared = [preparer.prepare(event) for event in stored]
         observations = [element.observation for one in prepared for element in one.elements]
@@ -192,7 +192,7 @@ def _commit(conn: Connection, preparer: Preparer, batch: Sequence[PreparedEvent]
     for key, why in links.stopped.items():
         log.warning("link.stopped", key=key, reason=why)
     ends = [
-        events.End(
+        events.RoutingResult(
             prepared.event.id,
             prepared.verdict,
             prepared.reason,

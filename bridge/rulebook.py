@@ -4,7 +4,7 @@ The files form one set: a change is accepted once two looks a moment apart agree
 replaces a working set, nor does a set whose own `tests:` fail; the reason is kept for `/status`. Every accepted set is
 stored under its hash, and a start with a broken folder uses the last good one; if there is none, a set that only fails
 its tests is better than no rules. A set includes the shipped files that its layers extend, so that the last good one
-continues with its own versions of them. It has no clock: its owner calls `look` periodically.
+continues with its own versions of them. It has no clock: its owner calls `poll` periodically.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logs.get("rules")
 
 
 class Rulebook:
-    """Holds the current rule set. `current` and `look` may be used from any thread.
+    """Holds the current rule set. `current` and `poll` may be used from any thread.
 
     failing: runs the `tests:` of a set and returns a sentence for each that fails.
     """
@@ -55,12 +55,12 @@ class Rulebook:
         _warn(self.current)
         self._taken: dict[str, str] | None = rules.own(self.current.files)
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Look at the folder once, and accept a change that was already there at the last look."""
         with self._looking:
-            self._look()
+            self._poll()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         try:
             files = rules.read_files(self._folder)
         except MappingError as error:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import event
 
-from bridge.store.database.driver import Driver, driver_of, spelled
+from bridge.store.database.driver import Driver, driver_of, render
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def overheard(store):
     def keep(_conn, _cursor, statement, values, _context, _many):
         said.append((statement, values[0] if isinstance(values, list) else values))
 
-    rows, many = Driver.rows, Driver.many
+    rows, many = Driver.execute_raw, Driver.execute_many
 
     def heard_rows(driver, statement, values):
         said.append((statement, tuple(values)))
@@ -25,16 +25,16 @@ def overheard(store):
 
     def heard_many(driver, statement, values):
         values = list(values)
-        said.append((spelled(statement, driver.dialect), tuple(values[0])))
+        said.append((render(statement, driver.dialect), tuple(values[0])))
         return many(driver, statement, values)
 
     event.listen(store.engine, "before_cursor_execute", keep)
-    Driver.rows, Driver.many = heard_rows, heard_many
+    Driver.execute_raw, Driver.execute_many = heard_rows, heard_many
     try:
         yield said
     finally:
         event.remove(store.engine, "before_cursor_execute", keep)
-        Driver.rows, Driver.many = rows, many
+        Driver.execute_raw, Driver.execute_many = rows, many
 
 
 def plan(conn, statement, values):
@@ -48,5 +48,5 @@ def plan(conn, statement, values):
 def explained(conn, statement, values):
     """The lines that PostgreSQL answers to an EXPLAIN."""
     if "$1" in statement:
-        return [line for (line,) in driver_of(conn).rows(statement, values)]
+        return [line for (line,) in driver_of(conn).execute_raw(statement, values)]
     return [row[0] for row in conn.exec_driver_sql(statement, values)]

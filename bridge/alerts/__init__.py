@@ -95,7 +95,7 @@ class Notifier:
         rows = alerting.delivered(conn, now)
         places = [(target.fingerprint, target.place) for target in self._targets.values()]
         alerting.make(conn, [*changes.messages, *(messages.news(_story(conn, row)) for row in rows)], places)
-        alerting.queued(conn, [row.id for row in rows])
+        alerting.mark_queued(conn, [row.id for row in rows])
         alerting.tidy(conn, now)
         return True
 

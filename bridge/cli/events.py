@@ -199,7 +199,9 @@ def _apply_to_each(
 ) -> tuple[list[str], list[str]]:
     """Apply the action to each event and record it as a change. Returns labels: events done, and the others."""
     labels = [(line.id, line.label) for line in lines]
-    done = changes.each(store, what, labels, act, lambda changed: f"is {became}" if changed else None, f"are {became}")
+    done = changes.act_on_each(
+        store, what, labels, act, lambda changed: f"is {became}" if changed else None, f"are {became}"
+    )
     results = list(zip(labels, done, strict=True))
     applied = [label for (_, label), changed in results if changed]
     return applied, [label for (_, label), changed in results if not changed]

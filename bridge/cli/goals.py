@@ -189,7 +189,7 @@ def send(rule: str, source: str | None, yes: bool) -> int:
         ids, became = [line.id for line in lines], f"of the dry rule {rule} are sent now"
 
         def act(conn: Connection, goal_id: int) -> tuple[str, str]:
-            outcome = actions.send_gathered(conn, goal_id).value
+            outcome = actions.send_dry(conn, goal_id).value
             return outcome, _SEND_SENTENCES[outcome]
 
         return _apply_to_each(store, "send", ids, act, ("queued", "looked_for"), became, also_fine=("over_age",))
@@ -222,7 +222,7 @@ def _apply_to_each(
     fine: outcomes that changed something. also_fine: outcomes where nothing had to be changed.
     """
     labels = [(goal_id, f"goal_{goal_id}") for goal_id in ids]
-    done = changes.each(store, what, labels, act, lambda found: found[1] if found[0] in fine else None, became)
+    done = changes.act_on_each(store, what, labels, act, lambda found: found[1] if found[0] in fine else None, became)
     rows = [(goal_id, outcome, text) for goal_id, (outcome, text) in zip(ids, done, strict=True)]
     failed = [row for row in rows if row[1] not in (*fine, *also_fine)]
     as_json = [{"goal": f"goal_{goal_id}", "outcome": outcome, "message": text} for goal_id, outcome, text in rows]

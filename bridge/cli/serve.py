@@ -195,6 +195,6 @@ def migrate() -> None:
 
     screen = current_screen()
     with closing(store.open(resources.database_url(), pool_size=1, patience_s=resources.CONNECTION_S)) as opened:
-        store.migrate(opened, waits=lambda reason: click.echo(_WAITING.format(reason), file=screen.err))
+        store.migrate(opened, on_wait=lambda reason: click.echo(_WAITING.format(reason), file=screen.err))
         state = store.schema_state(opened)
     screen.answer({"ok": True, "schema": state}, _SCHEMA[state])

@@ -104,7 +104,7 @@ def _print_first_messages(screen: Screen, sources: Iterable[Source]) -> None:
             return
         for source in waiting:
             with store.read() as conn:
-                found = first_messages.of_source(conn, source.name)
+                found = first_messages.messages_of(conn, source.name)
             _print_messages(screen, source, found)
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from bridge.identity.sentences import best_first
-from bridge.model import PEOPLE, NamedVisitor
+from bridge.model import PERSON_KINDS, NamedVisitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -184,7 +184,7 @@ def resolve(
     first: bool,
     without: str | None = None,
     proved: bool = False,
-    people: Collection[str] = PEOPLE,
+    people: Collection[str] = PERSON_KINDS,
 ) -> FoundVisitor | None:
     """The visitor of a goal: its event's own, else its thread's, else (if `weak`) its customer's or a person's.
 
@@ -203,7 +203,7 @@ def resolve(
         return not (proved and strangers.unproved(destination, item))
 
     candidates = [item for item in own if usable(item)]
-    own_keys = [key for key in keys if key.is_of(destination)]
+    own_keys = [key for key in keys if key.applies_to(destination)]
     found = (
         as_own(candidates)
         if candidates
@@ -264,7 +264,7 @@ class KnownLinks:
         weak: bool,
         first: bool = False,
         usable: Usable | None = None,
-        people: Collection[str] = PEOPLE,
+        people: Collection[str] = PERSON_KINDS,
     ) -> FoundVisitor | None:
         """The visitor these keys lead to. weak: customers and people may answer, with `first` by the earliest visitor.
 
@@ -319,7 +319,7 @@ class KnownLinks:
         named = [key for group, _ in stages for key in group if key.is_person and key.text not in self.mute]
         last = [other for key in named if key.kind in kinds for other in self.people_of.get(key.text, ())]
         for pairs in (stages, [(last, named)]):
-            for kind in (kind for kind in PEOPLE if kind in kinds):
+            for kind in (kind for kind in PERSON_KINDS if kind in kinds):
                 for people, beside in pairs:
                     answers = self._of_kind(kind, people, ask)
                     if answers:

@@ -149,7 +149,7 @@ def _values(
     for spec in of_type(source.people, envelope.type):
         if not (matching.users if spec.kind != "email" else matching.email_key):
             continue  # not used to recognise people
-        if spec.only is not None and spec.only.of(document) is None:
+        if spec.only is not None and spec.only.first_match(document) is None:
             continue
         for path in spec.paths:
             if spec.kind == "reference" and any(path.text == place.text for place in source.visitor):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.model import PEOPLE
+from bridge.model import PERSON_KINDS
 from bridge.presets import stated
 from bridge.settings import MS
 
@@ -30,7 +30,7 @@ WAYS: Final = {  # how goals find visitors, the most direct first: the name in c
 
 # The kinds of keys, the most informative for a person first.
 _STRONG_KINDS: Final = ("subscription", "order", "session", "payment_intent", "charge", "invoice")
-_WEAK_KINDS: Final = ("customer", *PEOPLE)
+_WEAK_KINDS: Final = ("customer", *PERSON_KINDS)
 _DEFAULT_ADVICE: Final = "put the cookie datafast_visitor_id where the mapping file's `visitor:` looks for it"
 _LISTED_MAX: Final = 3
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
@@ -53,7 +53,7 @@ def provenance(found: FoundVisitor) -> str:
     """`found through subscription sub_1, learned from checkout.session.completed evt_1, 12 days before`."""
     if found.by == "own":
         return f"in the event itself, at {found.path}"
-    if found.kind in PEOPLE:
+    if found.kind in PERSON_KINDS:
         return _through_person(found)
     through = key_in_words(found.kind, found.ref) if found.ref else "the same purchase"
     if found.beside:

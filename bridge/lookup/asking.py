@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bridge.model import Json, Key, Source
     from bridge.store.links.lookups import GoalToLookUp
 
-QUESTIONS_A_GOAL: Final = 8
+QUESTIONS_PER_GOAL: Final = 8
 _OF_A_KIND: Final = 2  # subscriptions, payment intents … that are followed
 _SESSIONS: Final = 5  # of one purchase there is one, seldom two
 _SESSIONS_OF_CUSTOMER: Final = 20
@@ -60,36 +60,36 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request to Stripe. what: `sessions` of a thing, the `object` itself, or the `invoices` of a payment."""
+    """One request to Stripe. target: `sessions` of a thing, the `object` itself, or the `invoices` of a payment."""
 
     key: Key
-    what: str
+    target: str
 
     @property
     def permission(self) -> str:
-        if self.what == "sessions":
+        if self.target == "sessions":
             return "checkout_session"
-        return "invoice" if self.what == "invoices" else self.key.kind
+        return "invoice" if self.target == "invoices" else self.key.kind
 
     @property
     def path(self) -> str:
-        if self.what == "invoices":
+        if self.target == "invoices":
             return "/v1/invoice_payments"
-        return LISTS[self.permission] + ("" if self.what == "sessions" else f"/{self.key.id}")
+        return LISTS[self.permission] + ("" if self.target == "sessions" else f"/{self.key.id}")
 
     @property
     def params(self) -> Mapping[str, Any]:
-        if self.what == "invoices":
+        if self.target == "invoices":
             payment = {"type": "payment_intent", "payment_intent": self.key.id}
             return {"payment": payment, "expand": ["data.invoice"], "limit": _SESSIONS}
-        if self.what == "object":
+        if self.target == "object":
             return {}
         if self.key.kind == "customer":
             return {"customer": self.key.id, "status": "complete", "limit": _SESSIONS_OF_CUSTOMER}
         return {self.key.kind: self.key.id, "limit": _SESSIONS}
 
 
-class Kind(StrEnum):
+class AnswerKind(StrEnum):
     """The classes of Stripe's answers, by what they stop."""
 
     FOUND = "found"  # objects, or an empty list of them
@@ -106,8 +106,8 @@ class Kind(StrEnum):
 class StripeAnswer:
     """The result of a question. message: our own sentence for people (Stripe's would quote the key and ids)."""
 
-    kind: Kind
-    things: tuple[Mapping[str, Json], ...] = field(default=(), repr=False)
+    kind: AnswerKind
+    objects: tuple[Mapping[str, Json], ...] = field(default=(), repr=False)
     message: str = ""
     retry_after_ms: int | None = None
 
@@ -136,7 +136,7 @@ def questions(own: Sequence[Key], thread: Sequence[Key], event_type: str) -> tup
     if not carries_charge and not event_type.startswith("payment_intent."):
         asked += (Question(key, "object") for key in payments)
     asked += (Question(key, "sessions") for key in _pick("customer", own))
-    return tuple(asked[:QUESTIONS_A_GOAL])
+    return tuple(asked[:QUESTIONS_PER_GOAL])
 
 
 def _pick(kind: str, *places: Iterable[Key]) -> list[Key]:
@@ -148,14 +148,14 @@ def _pick(kind: str, *places: Iterable[Key]) -> list[Key]:
 
 
 def observations(
-    source: Source, things: Iterable[Mapping[str, Json]], waiting: GoalToLookUp, form: str, now_ms: int
+    source: Source, objects: Iterable[Mapping[str, Json]], waiting: GoalToLookUp, form: str, now_ms: int
 ) -> list[Observation]:
     """What Stripe's objects teach, read as if each had come with an event of its own.
 
     waiting: for whose event they were looked up. Objects of the other mode teach nothing.
     """
     found = []
-    for thing in _with_invoices(things):
+    for thing in _with_invoices(objects):
         if thing.get("livemode") is not None and thing["livemode"] is waiting.test:
             continue
         observation = _observation(source, thing, waiting, form, now_ms)
@@ -164,9 +164,9 @@ def observations(
     return found
 
 
-def _with_invoices(things: Iterable[Mapping[str, Json]]) -> Iterable[Mapping[str, Json]]:
+def _with_invoices(objects: Iterable[Mapping[str, Json]]) -> Iterable[Mapping[str, Json]]:
     """The invoice that an invoice payment brings along is an object like the others."""
-    for thing in things:
+    for thing in objects:
         yield thing
         invoice = thing.get("invoice")
         if thing.get("object") == "invoice_payment" and isinstance(invoice, dict):
@@ -185,14 +185,14 @@ def _observation(
     return Observation(
         identity.keys(source, envelope, document),
         _made_at_ms(thing, now_ms),
-        named_after(thing),
+        display_name(thing),
         waiting.event_id,
         _element(str(thing.get("id"))),
         named[0] if named else None,
     )
 
 
-def named_after(thing: Mapping[str, Json]) -> str:
+def display_name(thing: Mapping[str, Json]) -> str:
     """The name for people of the object that was looked up."""
     kind = str(thing.get("object"))
     return f"Stripe's {_NAMES.get(kind, kind.replace('_', ' '))} {thing.get('id')}{LOOKED_UP}"

@@ -17,7 +17,7 @@ import stripe
 
 from bridge import __version__
 from bridge.datafast.transport import Exchange, Transport, read_body
-from bridge.lookup.asking import LISTS, PERMISSIONS, Kind, StripeAnswer
+from bridge.lookup.asking import LISTS, PERMISSIONS, AnswerKind, StripeAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,49 +85,55 @@ class StripeClient:
         except stripe.StripeError as error:  # it holds bodies: nothing of it is kept but status, code and headers
             return _refused(error, permission, account)
         except Exception as error:  # noqa: BLE001 - whatever happened, it must not end the worker
-            return StripeAnswer(Kind.UNREACHABLE, message=f"Stripe cannot be asked just now ({type(error).__name__})")
+            return StripeAnswer(
+                AnswerKind.UNREACHABLE, message=f"Stripe cannot be asked just now ({type(error).__name__})"
+            )
         return _things(answer.data)
 
 
 def _things(data: Any) -> StripeAnswer:
     """The objects of a list, or the one object."""
     if not isinstance(data, dict):
-        return StripeAnswer(Kind.REFUSED, message="Stripe answered with something that is not an object")
+        return StripeAnswer(AnswerKind.REFUSED, message="Stripe answered with something that is not an object")
     listed = data.get("data") if data.get("object") == "list" else [data]
-    things = tuple(thing for thing in listed if isinstance(thing, dict)) if isinstance(listed, list) else ()
-    return StripeAnswer(Kind.FOUND, things)
+    objects = tuple(thing for thing in listed if isinstance(thing, dict)) if isinstance(listed, list) else ()
+    return StripeAnswer(AnswerKind.FOUND, objects)
 
 
 def _refused(error: stripe.StripeError, permission: str, account: str | None) -> StripeAnswer:
     status = error.http_status
     if status == 401:
         return StripeAnswer(
-            Kind.KEY, message="Stripe does not accept STRIPE_API_KEY: is it deleted, expired, or mistyped?"
+            AnswerKind.KEY, message="Stripe does not accept STRIPE_API_KEY: is it deleted, expired, or mistyped?"
         )
     if status == 403 and account:
         return StripeAnswer(
-            Kind.ACCOUNT,
+            AnswerKind.ACCOUNT,
             message=f"STRIPE_API_KEY may not read the connected account {account}: the key of a platform needs its"
             " permissions for connected accounts, too",
         )
     if status == 403 and "permission" not in (error.user_message or ""):
         sentence = "Stripe refuses STRIPE_API_KEY from here: is it bound to other IP addresses?"
-        return StripeAnswer(Kind.KEY, message=sentence)
+        return StripeAnswer(AnswerKind.KEY, message=sentence)
     if status == 403:
         return StripeAnswer(
-            Kind.PERMISSION,
+            AnswerKind.PERMISSION,
             message=f'STRIPE_API_KEY may not read {PERMISSIONS[permission]}: give the restricted key "Read" there',
         )
     if status == 429 or error.code == "rate_limit":
-        return StripeAnswer(Kind.RATE, message="Stripe asks for a pause", retry_after_ms=_retry_after_ms(error.headers))
+        return StripeAnswer(
+            AnswerKind.RATE, message="Stripe asks for a pause", retry_after_ms=_retry_after_ms(error.headers)
+        )
     if status == 404:
-        return StripeAnswer(Kind.MISSING)
+        return StripeAnswer(AnswerKind.MISSING)
     if status is None or status >= 500 or status == 409:
         what = f"answered {status}" if status else "cannot be reached"
-        return StripeAnswer(Kind.UNREACHABLE, message=f"Stripe {what}", retry_after_ms=_retry_after_ms(error.headers))
+        return StripeAnswer(
+            AnswerKind.UNREACHABLE, message=f"Stripe {what}", retry_after_ms=_retry_after_ms(error.headers)
+        )
     if status < 300:
-        return StripeAnswer(Kind.REFUSED, message="Stripe's answer is not JSON, or is too long")
-    return StripeAnswer(Kind.REFUSED, message=f"Stripe answered {status} ({error.code or 'no code'})")
+        return StripeAnswer(AnswerKind.REFUSED, message="Stripe's answer is not JSON, or is too long")
+    return StripeAnswer(AnswerKind.REFUSED, message=f"Stripe answered {status} ({error.code or 'no code'})")
 
 
 def _retry_after_ms(headers: Mapping[str, str] | None) -> int | None:

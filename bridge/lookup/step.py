@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge import logs
 from bridge.lookup import asking
-from bridge.lookup.asking import Kind
+from bridge.lookup.asking import AnswerKind
 from bridge.store import clock
 from bridge.store.goals import parking
 from bridge.store.links import lookups
@@ -98,7 +98,7 @@ class Lookup:
         answer = self._api.ask(asked.question, asked.waiting.account)
         outcome = self._store.run(lambda conn: self._settle(conn, asked, answer))
         question, goal_id = asked.question, asked.waiting.goal_id
-        log.info("lookup", key=question.key.text, question=question.what, goal_id=goal_id, outcome=outcome)
+        log.info("lookup", key=question.key.text, question=question.target, goal_id=goal_id, outcome=outcome)
         return 1
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class Lookup:
     def _begin(self, conn: Connection, question: Question, waiting: GoalToLookUp, now: int) -> LeasedQuestion | None:
         if not lookups.take_turn(conn, self._fingerprint, PER_MINUTE):
             return None
-        if not lookups.begin(conn, question.key.text, question.what, waiting.goal_id, now, LEASE_MS):
+        if not lookups.begin(conn, question.key.text, question.target, waiting.goal_id, now, LEASE_MS):
             return None
         lookups.put_off(conn, waiting.goal_id, now + LEASE_MS)
         return LeasedQuestion(question, waiting)
@@ -143,7 +143,7 @@ class Lookup:
         times = []
         for question in asked:
             ends = [paused[what].until_ms for what in _stoppable(question, waiting) if what in paused]
-            at = max([again.get((question.key.text, question.what), 0), *ends])
+            at = max([again.get((question.key.text, question.target), 0), *ends])
             if at <= now:
                 return question
             times.append(at)
@@ -155,7 +155,7 @@ class Lookup:
         """Write the result. Learning comes first, because its lock must be taken before any other."""
         now = clock.read_ms(conn)
         outcome, detail, again_at = self._learned(conn, asked, answer, now)
-        key, what = asked.question.key.text, asked.question.what
+        key, what = asked.question.key.text, asked.question.target
         lookups.answered(conn, key, what, outcome=outcome, detail=detail, again_at_ms=again_at)
         lookups.put_off(conn, asked.waiting.goal_id, now)
         return outcome
@@ -166,14 +166,14 @@ class Lookup:
         """(outcome, detail, when it may be asked again)."""
         question, waiting = asked.question, asked.waiting
         match answer.kind:
-            case Kind.FOUND | Kind.MISSING:
+            case AnswerKind.FOUND | AnswerKind.MISSING:
                 outcome = self._teach(conn, waiting, answer, now)
                 lookups.reopen(conn, _stoppable(question, waiting))
-                detail = ", ".join(str(thing.get("id")) for thing in answer.things[:3]) or None
+                detail = ", ".join(str(thing.get("id")) for thing in answer.objects[:3]) or None
                 return outcome, detail, now + lookups.DAY_MS
-            case Kind.REFUSED:
-                log.warning("lookup.refused", question=question.what, key=question.key.text, reason=answer.message)
-                failures = lookups.failures(conn, question.key.text, question.what)
+            case AnswerKind.REFUSED:
+                log.warning("lookup.refused", question=question.target, key=question.key.text, reason=answer.message)
+                failures = lookups.failures(conn, question.key.text, question.target)
                 return "failed", answer.message, now + _FAILED_MS[min(failures, len(_FAILED_MS) - 1)]
         until = self._pause(conn, question, waiting, answer)
         return "failed", answer.message, until
@@ -181,7 +181,7 @@ class Lookup:
     def _teach(self, conn: Connection, waiting: GoalToLookUp, answer: StripeAnswer, now: int) -> str:
         source = self._rules().sources.get(waiting.source)
         form = self._settings.bridge_visitor_id
-        learned = [] if source is None else asking.observations(source, answer.things, waiting, form, now)
+        learned = [] if source is None else asking.observations(source, answer.objects, waiting, form, now)
         links = parking.learn(conn, learned, self._settings, now)
         for key, why in links.stopped.items():
             log.warning("link.stopped", key=key, reason=why)
@@ -191,8 +191,8 @@ class Lookup:
 
     def _pause(self, conn: Connection, question: Question, waiting: GoalToLookUp, answer: StripeAnswer) -> int:
         what = {
-            Kind.PERMISSION: f"permission:{question.permission}",
-            Kind.ACCOUNT: f"account:{waiting.account}",
+            AnswerKind.PERMISSION: f"permission:{question.permission}",
+            AnswerKind.ACCOUNT: f"account:{waiting.account}",
         }.get(answer.kind, lookups.ALL)
         why = answer.kind.value
         until = lookups.pause(conn, what, why, answer.message, self._fingerprint, answer.retry_after_ms)

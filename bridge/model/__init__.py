@@ -7,7 +7,7 @@ A request becomes a `NewEvent` (receive), a stored `Event` becomes `GoalDraft`s 
 
 from bridge.model.event import (
     MISSING,
-    PEOPLE,
+    PERSON_KINDS,
     UUID4,
     VISITOR_PREFIX,
     Ack,
@@ -31,6 +31,7 @@ from bridge.model.goal import (
     Candidate,
     Claim,
     CompletedGoal,
+    DeliveredGoal,
     Destination,
     Follows,
     Goal,
@@ -38,12 +39,11 @@ from bridge.model.goal import (
     GoalState,
     Health,
     LookClaim,
+    LookDecision,
     LookOutcome,
-    LookRuling,
     NotYet,
     Outcome,
     OutcomeKind,
-    OwnedGoal,
     PlannedGoal,
     ProofClaim,
     Readiness,
@@ -73,11 +73,11 @@ from bridge.model.source import (
 )
 
 __all__ = [
-    "FINAL", "IDEMPOTENT", "MISSING", "PEOPLE", "UUID4", "VISITOR_PREFIX", "Ack", "BodyForm", "Candidate", "Claim",
-    "CompletedGoal", "Derived", "Destination", "Document", "Envelope", "EnvelopeSpec", "Event", "EventCases",
-    "EventState", "ExactFloat", "Follows", "FormerSpec", "Goal", "GoalDraft", "GoalState", "Handshake", "Health",
-    "Json", "Key", "LinkSpec", "LookClaim", "LookOutcome", "LookRuling", "Missing", "NamedValues", "NamedVisitor",
-    "NewEvent", "NotYet", "Outcome", "OutcomeKind", "OwnedGoal", "Path", "PersonSpec", "Place", "PlannedGoal",
-    "ProofClaim", "Readiness", "Reply", "ReplyKind", "Request", "Requirement", "Settled", "Settlement", "SignatureSpec",
-    "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec", "VisitorGoals",
+    "FINAL", "IDEMPOTENT", "MISSING", "PERSON_KINDS", "UUID4", "VISITOR_PREFIX", "Ack", "BodyForm", "Candidate",
+    "Claim", "CompletedGoal", "DeliveredGoal", "Derived", "Destination", "Document", "Envelope", "EnvelopeSpec",
+    "Event", "EventCases", "EventState", "ExactFloat", "Follows", "FormerSpec", "Goal", "GoalDraft", "GoalState",
+    "Handshake", "Health", "Json", "Key", "LinkSpec", "LookClaim", "LookDecision", "LookOutcome", "Missing",
+    "NamedValues", "NamedVisitor", "NewEvent", "NotYet", "Outcome", "OutcomeKind", "Path", "PersonSpec", "Place",
+    "PlannedGoal", "ProofClaim", "Readiness", "Reply", "ReplyKind", "Request", "Requirement", "Settled", "Settlement",
+    "SignatureSpec", "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec", "VisitorGoals",
 ]  # fmt: skip

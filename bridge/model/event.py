@@ -195,8 +195,8 @@ class Path(Protocol):
 
 VISITOR_PREFIX: Final = "dfv_"  # our snippets write it before the id in a field that is not the visitor's
 UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
-PEOPLE: Final = ("user", "email")  # kinds of keys that the sources of one website share, by how much they say
-_WEAK: Final = frozenset({"customer", *PEOPLE})
+PERSON_KINDS: Final = ("user", "email")  # kinds of keys that the sources of one website share, by how much they say
+_WEAK: Final = frozenset({"customer", *PERSON_KINDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,12 +219,12 @@ class Key:
     @property
     def is_person(self) -> bool:
         """Whether it identifies a person: a user of the app, or an e-mail address."""
-        return self.kind in PEOPLE
+        return self.kind in PERSON_KINDS
 
-    def is_of(self, destination: str) -> bool:
+    def applies_to(self, destination: str) -> bool:
         """Whether it may lead to visitors of this website: people are shared within one website only."""
         owner, _, rest = self.text.partition(":")
-        return owner not in PEOPLE or destination in (rest.partition(":")[0], "test")
+        return owner not in PERSON_KINDS or destination in (rest.partition(":")[0], "test")
 
 
 @dataclass(frozen=True, slots=True)

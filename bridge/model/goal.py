@@ -268,7 +268,7 @@ class UnconfirmedGoal:
 
 
 @dataclass(frozen=True, slots=True)
-class OwnedGoal:
+class DeliveredGoal:
     """A goal that is known to be delivered: its entry in a read-back belongs to no other goal. windows: as above."""
 
     description: str
@@ -289,7 +289,7 @@ class LookClaim:
     name: str
     token: str
     goals: tuple[UnconfirmedGoal, ...]
-    owned: tuple[OwnedGoal, ...] = ()
+    owned: tuple[DeliveredGoal, ...] = ()
     probe: bool = False
     server_ms: int | None = None
     claimed_at_ms: int = 0
@@ -316,7 +316,7 @@ class LookOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LookRuling:
+class LookDecision:
     """What a read-back decides for one goal.
 
     looked: it counts as a look that could not tell. absent: the goal was not found. remote_id: DataFast's id of it.

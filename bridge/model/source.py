@@ -95,9 +95,9 @@ class LinkSpec:
 
 
 class EventCases(Protocol):
-    """What is true of some events of a source, such as `handover:` (`bridge.rules.language.conditions` has them)."""
+    """What is true of some events of a source, such as `handover:` (made by `bridge.rules.language.conditions`)."""
 
-    def of(self, document: Document) -> str | None:
+    def first_match(self, document: Document) -> str | None:
         """What the first case that fits this event says; None: no case fits."""
 
 
@@ -167,10 +167,10 @@ class Reply:
 
 
 class NamedValues(Protocol):
-    """The `values:` of a source (`bridge.rules.language.templates` makes them)."""
+    """The `values:` of a source (made by `bridge.rules.language.templates`)."""
 
-    def of(self, event_type: str, hash_key: bytes, decimals: Mapping[str, int]) -> Derived:
-        """What is to be computed of one event of this type."""
+    def derive(self, event_type: str, hash_key: bytes, decimals: Mapping[str, int]) -> Derived:
+        """What to compute for one event of this type. decimals: see `Source.decimals`."""
 
     @property
     def keyed(self) -> bool:

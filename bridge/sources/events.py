@@ -72,7 +72,7 @@ def documents(source: Source, event: Event) -> tuple[Document, ...]:
 
 def ignored(source: Source, document: Document) -> str | None:
     """A sentence that says why no rule is evaluated for this event; None if rules are."""
-    return None if source.ignored is None else source.ignored.of(document)
+    return None if source.ignored is None else source.ignored.first_match(document)
 
 
 def _documents(

@@ -23,19 +23,19 @@ _MAKE: Final = "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT DO NOT
 
 def get(conn: Connection, name: str, *, lock: bool = False) -> str | None:
     """The value under a name. lock: nobody else can change it before the transaction ends."""
-    rows = driver_of(conn).ask(_GET_LOCKED if lock else _GET, (name,))
+    rows = driver_of(conn).execute(_GET_LOCKED if lock else _GET, (name,))
     return rows[0][0] if rows else None
 
 
 def get_timed(conn: Connection, name: str) -> tuple[int, str | None]:
     """The database's time, and the value under a name at that moment."""
-    [(now, value)] = driver_of(conn).ask(_GET_TIMED, (name,))
+    [(now, value)] = driver_of(conn).execute(_GET_TIMED, (name,))
     return int(now), value
 
 
 def put(conn: Connection, name: str, value: str) -> None:
     """Write a value, replacing any existing one."""
-    driver_of(conn).ask(_PUT, (name, value))
+    driver_of(conn).execute(_PUT, (name, value))
 
 
 def ensure(conn: Connection, name: str, make: Callable[[], str]) -> str:
@@ -43,7 +43,7 @@ def ensure(conn: Connection, name: str, make: Callable[[], str]) -> str:
     known = get(conn, name)
     if known is not None:
         return known
-    driver_of(conn).ask(_MAKE, (name, make()))
+    driver_of(conn).execute(_MAKE, (name, make()))
     settled = get(conn, name)
     assert settled is not None
     return settled

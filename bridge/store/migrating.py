@@ -130,24 +130,24 @@ _ELSEWHERE: Final = {
 
 
 def migrate(
-    database: str | Store, *, patience_s: float | None = None, waits: Callable[[str], None] | None = None
+    database: str | Store, *, patience_s: float | None = None, on_wait: Callable[[str], None] | None = None
 ) -> bool:
     """Create or upgrade the tables. False: nothing to do; the tables of a later release are left unchanged.
 
-    patience_s: how long to wait for another process's lock (at least as long as any write waits). waits: called once,
-    with the reason, if it has to wait. A rollback to the previous release must work: its start and its release phase
-    find the later release's tables.
+    patience_s: how long to wait for another process's lock (at least as long as any write waits). on_wait: called
+    once, with the reason, if it has to wait. A rollback to the previous release must work: its start and its release
+    phase find the later release's tables.
     """
     if isinstance(database, Store):
-        return _migrate(database, patience_s, waits)
+        return _migrate(database, patience_s, on_wait)
     store = open(database, pool_size=1)
     try:
-        return _migrate(store, patience_s, waits)
+        return _migrate(store, patience_s, on_wait)
     finally:
         store.close()
 
 
-def _migrate(store: Store, patience_s: float | None, waits: Callable[[str], None] | None) -> bool:
+def _migrate(store: Store, patience_s: float | None, on_wait: Callable[[str], None] | None) -> bool:
     until = time.monotonic() + (_PATIENCE_S[store.dialect] if patience_s is None else patience_s)
     while True:
         try:
@@ -158,9 +158,9 @@ def _migrate(store: Store, patience_s: float | None, waits: Callable[[str], None
         except StoreLocked as error:
             if time.monotonic() > until:
                 raise
-            if waits is not None:
-                waits(str(error))
-                waits = None
+            if on_wait is not None:
+                on_wait(str(error))
+                on_wait = None
             if store.dialect == "postgresql":
                 time.sleep(_PAUSE_S)
 

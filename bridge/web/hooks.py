@@ -26,7 +26,7 @@ from bridge.errors import (
     UnknownSource,
 )
 from bridge.model import Ack, Reply
-from bridge.receive import Receiver, look_in, receive
+from bridge.receive import Receiver, answer_get, receive
 from bridge.server import Deferred, HttpAnswer
 from bridge.store.inbox.group_commit import PATIENCE_S
 from bridge.web.messages import Environ, request_of
@@ -103,7 +103,7 @@ def answer(bridge: Receiver, name: str, read: Callable[[Given], Request], given:
 def answer_look(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer:
     """GET or HEAD: a handshake, or a person who checks the address. Never raises."""
     try:
-        reply = look_in(bridge, name, lambda: request_of(environ))
+        reply = answer_get(bridge, name, lambda: request_of(environ))
     except Exception as error:  # noqa: BLE001 - as above
         return _refusal(error)
     return USE_POST if reply is None else replied(reply)

@@ -32,7 +32,7 @@ from bridge.workbench import stored, trace
 if TYPE_CHECKING:
     from bridge.model import Event, GoalDraft, Source
     from bridge.store import Store
-    from bridge.store.operator.history import Place
+    from bridge.store.operator.history import GoalPlace
 
 KINDS: Final = ("lost", "gained", "changed")
 EXAMPLES: Final = 3  # per kind and rule
@@ -206,10 +206,10 @@ def compare_some(store: Store, present: Preparer, other: Preparer, ids: Sequence
     return comparison.result()
 
 
-def _made_before(store: Store, first: int) -> Callable[[Iterable[Place]], set[Place]]:
+def _made_before(store: Store, first: int) -> Callable[[Iterable[GoalPlace]], set[GoalPlace]]:
     """A function that tells which goals were made by an event before the first one."""
 
-    def made_before(places: Iterable[Place]) -> set[Place]:
+    def made_before(places: Iterable[GoalPlace]) -> set[GoalPlace]:
         with store.read() as conn:
             return history.made_before(conn, places, first)
 
@@ -227,7 +227,7 @@ class _Made(NamedTuple):
     metadata: Mapping[str, str]
     rule_id: str
     goal: str
-    place: Place
+    place: GoalPlace
     test: bool
     why: str | None
 
@@ -242,9 +242,9 @@ class _Side:
 
     def __init__(self, preparer: Preparer) -> None:
         self.preparer = preparer
-        self.made: set[Place] = set()
-        self.earlier: set[Place] = set()
-        self.left: dict[Place, _Made] = {}  # made by this set alone, so far
+        self.made: set[GoalPlace] = set()
+        self.earlier: set[GoalPlace] = set()
+        self.left: dict[GoalPlace, _Made] = {}  # made by this set alone, so far
         self.counts: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.unreadable = 0
 
@@ -255,24 +255,24 @@ class _Side:
         values = self.preparer.rule_set.sources[source].values if found and table.derives else None
         return [values, *((replace(rule, line=0, origin=""), conditions) for rule, conditions in found)]
 
-    def asks(self, prepared: Sequence[PreparedEvent]) -> set[Place]:
+    def asks(self, prepared: Sequence[PreparedEvent]) -> set[GoalPlace]:
         """The goals for which it matters whether an earlier event made them."""
         drafts = (
             draft for one in prepared for element in one.elements for draft in (*element.drafts, *element.following)
         )
         return ({draft.place for draft in drafts} | followed(prepared)) - self.made - self.earlier
 
-    def settled(self, prepared: Sequence[PreparedEvent], earlier: Collection[Place]) -> list[PreparedEvent]:
+    def settled(self, prepared: Sequence[PreparedEvent], earlier: Collection[GoalPlace]) -> list[PreparedEvent]:
         self.earlier.update(earlier)
         asked = followed(prepared)
         return settle(prepared, {place for place in asked if self.there(place)}) if asked else list(prepared)
 
-    def there(self, place: Place) -> bool:
+    def there(self, place: GoalPlace) -> bool:
         return place in self.made or place in self.earlier
 
-    def new(self, prepared: PreparedEvent) -> dict[Place, tuple[int, GoalDraft]]:
+    def new(self, prepared: PreparedEvent) -> dict[GoalPlace, tuple[int, GoalDraft]]:
         """The goals that this event makes, each with its element's number."""
-        found: dict[Place, tuple[int, GoalDraft]] = {}
+        found: dict[GoalPlace, tuple[int, GoalDraft]] = {}
         for number, element in enumerate(prepared.elements):
             for draft in element.drafts:
                 if draft.place not in found and not self.there(draft.place):
@@ -293,7 +293,7 @@ class Comparison:
         self,
         present: Preparer,
         other: Preparer,
-        made_before: Callable[[Iterable[Place]], set[Place]],
+        made_before: Callable[[Iterable[GoalPlace]], set[GoalPlace]],
         see: Callable[[ReadEvent], None] = lambda _read: None,
     ) -> None:
         self._present, self._other = _Side(present), _Side(other)

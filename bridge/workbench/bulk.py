@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.store import Store
-    from bridge.store.operator.activity import Wanted
+    from bridge.store.operator.activity import ActivityFilter
 
 ROUND: Final = 200  # rows
 _AT_ONCE: Final = 50  # per transaction: webhooks that arrive meanwhile wait for it
@@ -102,7 +102,7 @@ def done_sentence(action: BulkAction, done: int, left: int) -> str:
     return f"{said} {left} {'was' if left == 1 else 'were'} left alone." if left else said
 
 
-def run(store: Store, what: str, wanted: Wanted, about: str, enough: Callable[[], bool]) -> Round:
+def run(store: Store, what: str, wanted: ActivityFilter, about: str, enough: Callable[[], bool]) -> Round:
     """Apply an action to the next matching rows, and record it as one change. about: the list, in a word."""
     action = ACTIONS[what]
     with store.read() as conn:

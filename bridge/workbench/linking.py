@@ -69,7 +69,7 @@ class Binding:
 
 def bind(conn: Connection, key: Key, visitor: str, settings: Settings, environ: Mapping[str, str]) -> Binding:
     """Make a key lead to a visitor, and wake the goals that waited for it."""
-    waiting = parking.waiters(conn, key)
+    waiting = parking.waiting_for(conn, key)
     links = parking.bind(conn, key, visitor, settings)
     goals = tuple(goal for one in waiting if (goal := queries.show_goal(conn, one)) is not None)
     return Binding(key, visitor, links, goals, describe.moment(conn, environ))
@@ -145,8 +145,8 @@ def cut_of(conn: Connection, key: Key) -> Cut:
 
 def cut(conn: Connection, what: Cut, settings: Settings) -> None:
     """Forget a key; the goals that found their visitor through it look for one again."""
-    forgetting.key(conn, what.key.text)
-    parking.look_anew(conn, [goal.id for goal in what.again], settings)
+    forgetting.forget_key(conn, what.key.text)
+    parking.look_again(conn, [goal.id for goal in what.again], settings)
 
 
 # --------------------------------------------------------------------------------------------------------- a person
@@ -193,7 +193,7 @@ def to_forget(
     """All that belongs to a person, and a part of the search through the bodies behind this event. None: no search."""
     names = [key.key for key in wanted.keys]
     with store.read() as conn:
-        by_links = forgetting.whole(conn, visitor=wanted.visitor, people=names)
+        by_links = forgetting.find_person(conn, visitor=wanted.visitor, people=names)
         holds = mentions(conn, wanted.keys, [*wanted.typed, wanted.visitor or ""])
     seeds = set(found)
     if after is not None:
@@ -207,7 +207,7 @@ def to_forget(
         if _is_anothers(preparer, event, by_links.keys, holds)
     }
     with store.read() as conn:
-        person = forgetting.whole(conn, visitor=wanted.visitor, seeds=seeds - set(others), people=names)
+        person = forgetting.find_person(conn, visitor=wanted.visitor, seeds=seeds - set(others), people=names)
         for event_id in others.keys() - person.events:
             (person.mentions if others[event_id] is EventState.ROUTED else person.unrouted).add(event_id)
         people = threads.people_among(conn, sorted(person.keys))
@@ -226,7 +226,7 @@ def _is_anothers(preparer: Preparer, event: Event, keys: Collection[str], holds:
     if source is None or any(key.text in keys for document in documents for key in document.observation.keys):
         return False
     whose = [one for document in documents for one in owners(source, document.envelope, document.document)]
-    return any(sure for _, sure in whose) and not any(forgetting.held(holds, text.encode()) for text, _ in whose)
+    return any(sure for _, sure in whose) and not any(forgetting.matches_any(holds, text.encode()) for text, _ in whose)
 
 
 def keys_of(conn: Connection, *, customer: str = "", user: str = "", email: str = "") -> list[KeyLine]:
@@ -265,7 +265,7 @@ def mentions(conn: Connection, named: Iterable[KeyLine], typed: Iterable[str] = 
     typed: what somebody has typed besides. By other ids, only the links lead to their events.
     """
     ids = [key.ref for key in named if key.kind != "email"]
-    by_id = forgetting.naming(word for word in (*ids, *typed) if tells(word))
+    by_id = forgetting.word_matcher(word for word in (*ids, *typed) if tells(word))
     hashes = {key.ref for key in named if key.kind == "email"}
     email_key = (facts.get(conn, facts.EMAIL_KEY) or "").encode()
 

@@ -122,7 +122,7 @@ def _day(conn: Connection, number: int) -> DayFigures:
 def _hour(conn: Connection, number: int) -> HourFigures:
     at_ms, until_ms = number * HOUR_MS, (number + 1) * HOUR_MS
     made = tallies.states(conn, at_ms, until_ms)
-    return HourFigures(at_ms, tallies.came(conn, at_ms, until_ms), made.total())
+    return HourFigures(at_ms, tallies.events_received(conn, at_ms, until_ms), made.total())
 
 
 def figures(store: Store, destinations: Iterable[str], finished: Finished) -> Figures:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bridge.store import Store
     from bridge.store.goals.making import PreviewedGoal
-    from bridge.store.operator.history import Place
+    from bridge.store.operator.history import GoalPlace
 
 _PAGE: Final = 200  # events
 GONE: Final = "its body is gone"
@@ -56,7 +56,7 @@ class PreviewedEvent:
 
 def preview(store: Store, preparer: Preparer, ids: Sequence[int]) -> Iterator[PreviewedEvent]:
     """Preview routing these events again, in order of arrival."""
-    made: set[Place] = set()
+    made: set[GoalPlace] = set()
     ordered = sorted(ids)
     for start in range(0, len(ordered), _PAGE):
         with store.read() as conn:
@@ -64,7 +64,9 @@ def preview(store: Store, preparer: Preparer, ids: Sequence[int]) -> Iterator[Pr
             yield from _page(conn, preparer, events, made)
 
 
-def _page(conn: Connection, preparer: Preparer, events: Sequence[Event], made: set[Place]) -> Iterator[PreviewedEvent]:
+def _page(
+    conn: Connection, preparer: Preparer, events: Sequence[Event], made: set[GoalPlace]
+) -> Iterator[PreviewedEvent]:
     now_ms = read_ms(conn)
     routed = [event for event in events if event.body is not None and event.state is not EventState.RECEIVED]
     prepared = [preparer.prepare(event) for event in routed]
@@ -81,7 +83,7 @@ def _page(conn: Connection, preparer: Preparer, events: Sequence[Event], made: s
 
 
 def _one(
-    conn: Connection, preparer: Preparer, prepared: PreparedEvent, made: set[Place], now_ms: int
+    conn: Connection, preparer: Preparer, prepared: PreparedEvent, made: set[GoalPlace], now_ms: int
 ) -> PreviewedEvent:
     event = prepared.event
     drafts = [draft for element in prepared.elements for draft in element.drafts]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.identity.people import email_hash
 from bridge.identity.sentences import BOUND, HINT, before_or_after, best_first, key_in_words
 from bridge.masking import without_addresses
-from bridge.model import PEOPLE
+from bridge.model import PERSON_KINDS
 from bridge.store import facts
 from bridge.store.operator import queries, tallies, threads
 from bridge.store.operator.threads import KEYS_MAX, KeyLine, Thread
@@ -138,7 +138,8 @@ def taught(thread: Thread) -> dict[str, list[str]]:
     for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
         sender = item.key.partition(":")[0]
         for point in (item.first, item.last):
-            event = point.event if sender in PEOPLE else f"{sender} {point.event}"  # a person's has its sender already
+            # A person's has its sender already.
+            event = point.event if sender in PERSON_KINDS else f"{sender} {point.event}"
             by = BOUND if point.event == HINT else f"named by {event}"
             sentence = f"{by}, {when(point.at_ms)}{_how_sure(item)}"
             told, by_event = visitors.setdefault(item.visitor, {}), point.event_id or sentence

@@ -142,8 +142,8 @@ class World:
             sleep_ms=self.sleep,
             new_token=lambda: f"{self.rng.getrandbits(64):x}",
             steady=self.keepers[number].steady,
-            even=self.keepers[number].even,
-            judged=self.keepers[number].judged,
+            trusted_clock=self.keepers[number].trusted_clock,
+            expiry_clock=self.keepers[number].expiry_clock,
         )
 
     def start_again(self, number: int) -> None:
@@ -189,7 +189,7 @@ class World:
         """What a process does once a second; the clock may be set just before its next piece of work."""
         keeper = self.keepers[number]
         if not keeper.ready or not self.chance(0.2):
-            keeper.look()
+            keeper.check()
         if self.jumpy and self.chance(0.1):
             keeper.forget(30)
 
@@ -205,7 +205,7 @@ class World:
     def look_in_peace(self) -> None:
         storm, self.storm = self.storm, False
         for keeper in self.keepers:
-            keeper.look()
+            keeper.check()
         self.storm = storm
 
     def sleep(self, ms: int) -> None:
@@ -217,7 +217,7 @@ class World:
     def rest(self) -> bool:
         """Calm: sweep, work, let time pass until something is due. True when nothing is left to do."""
         rows = self.rows()
-        self.keepers[0].look()
+        self.keepers[0].check()
         if self.mixed and self.send_gathered(all_=True):
             return False
         if all(row.state in ENDED for row in rows):
@@ -231,7 +231,7 @@ class World:
         """A person sends what a dry rule has gathered; whether there was any."""
         dry = [row.id for row in self.rows() if row.state == "dry" and (all_ or self.kinds.random() < 0.1)]
         for goal_id in dry:
-            self.store.run(partial(actions.retry if all_ else actions.send_gathered, goal_id=goal_id))
+            self.store.run(partial(actions.retry if all_ else actions.send_dry, goal_id=goal_id))
         return bool(dry)
 
     def retry_held(self, rows: list[Row]) -> bool:

@@ -185,7 +185,7 @@ def test_behind_a_pooler_nothing_is_prepared(postgres_url):
             for _ in range(4):
                 for store in made:
                     with store.driver() as driver:
-                        assert driver.ask("SELECT count(*) FROM pg_prepared_statements") == [(0,)]
+                        assert driver.execute("SELECT count(*) FROM pg_prepared_statements") == [(0,)]
             for store in made:
                 store.close()
     finally:

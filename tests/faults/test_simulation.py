@@ -108,26 +108,26 @@ def doubt_becomes_pending_silently(patch):
 
 @mutant
 def a_timeout_is_taken_as_not_sent(patch):
-    real = deliver.rule
+    real = deliver.decide
 
-    def rule(outcome, claim, settings, *, jitter):
+    def decide(outcome, claim, settings, *, jitter):
         if outcome.kind is OutcomeKind.UNCONFIRMED:
             return Settlement(GoalState.PENDING, Health.FAILURE, 5_000, "not_sent", "lost", counts=True)
         return real(outcome, claim, settings, jitter=jitter)
 
-    patch(deliver, "rule", rule)
+    patch(deliver, "decide", decide)
 
 
 @mutant
 def a_timeout_is_taken_as_delivered(patch):
-    real = deliver.rule
+    real = deliver.decide
 
-    def rule(outcome, claim, settings, *, jitter):
+    def decide(outcome, claim, settings, *, jitter):
         if outcome.kind is OutcomeKind.UNCONFIRMED:
             return Settlement(GoalState.DELIVERED, Health.SUCCESS)
         return real(outcome, claim, settings, jitter=jitter)
 
-    patch(deliver, "rule", rule)
+    patch(deliver, "decide", decide)
 
 
 @mutant
@@ -142,16 +142,16 @@ def claiming_does_not_look_at_the_state(patch):
 @mutant
 def the_attempt_is_written_after_the_request(patch):
     def begin(conn, goal, token, now, until_ms, at_ms):
-        return 0 if driver_of(conn).ask(statements._BEGIN, (token, until_ms, now, now, goal.id)) else None
+        return 0 if driver_of(conn).execute(statements._BEGIN, (token, until_ms, now, now, goal.id)) else None
 
     patch(statements, "begin", begin)
 
 
 @mutant
 def absent_once_is_believed_at_once(patch):
-    real = deliver.rule_look
+    real = deliver.decide_look
 
-    def rule_look(look, answer, settings):
+    def decide_look(look, answer, settings):
         """The settling time is skipped, too: an entry is looked for before it can be there."""
         rulings, health = real(look, answer, settings)
         return [_hasty(ruling) for ruling in rulings], health
@@ -162,7 +162,7 @@ def absent_once_is_believed_at_once(patch):
         pending = Settlement(GoalState.PENDING, Health.ANSWERED, reason="absent")
         return type(ruling)(ruling.goal, pending, absent=True)
 
-    patch(deliver, "rule_look", rule_look)
+    patch(deliver, "decide_look", decide_look)
 
 
 @mutant

@@ -13,8 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import insert, select, text
 
 from bridge import settings as table
-from bridge.deliver import rule as ruling_of
-from bridge.deliver import rule_look
+from bridge.deliver import decide, decide_look
 from bridge.identity.choice import Observation
 from bridge.model import (
     Claim,
@@ -158,7 +157,7 @@ class Delivering(RuleBasedStateMachine):
 
     def settle_one(self, claim, kind, jitter):
         outcome = Outcome(kind, 200 if kind is OutcomeKind.DELIVERED else None, "said", server_now_ms=self.clock.now_ms)
-        ruling = ruling_of(outcome, claim, SETTINGS, jitter=jitter)
+        ruling = decide(outcome, claim, SETTINGS, jitter=jitter)
 
         def work(conn):
             settled = claims.settle(conn, claim, outcome, ruling)
@@ -182,7 +181,7 @@ class Delivering(RuleBasedStateMachine):
         ]
         failure = Outcome(OutcomeKind.UNCONFIRMED, message="lost") if fails else None
         answer = VisitorGoals(known=bool(entries), goals=tuple(entries), failure=failure)
-        rulings, health = rule_look(look, answer, SETTINGS)
+        rulings, health = decide_look(look, answer, SETTINGS)
         self.both(lambda conn: claims.settle_look(conn, look, rulings, health=health))
 
     @rule(which=WHICH)
@@ -217,7 +216,7 @@ class Delivering(RuleBasedStateMachine):
 
     @invariant()
     def they_would_do_the_same(self):
-        self.both(lambda conn: (claims.waits(conn, "default"), claims.anything_to_sweep(conn)))
+        self.both(lambda conn: (claims.peek(conn, "default"), claims.anything_to_sweep(conn)))
 
 
 @pytest.mark.timeout(600)

@@ -631,7 +631,7 @@ def test_doctor_fails_where_a_process_is_seen_and_no_worker(bridge, stage):
     """That is where /status says 503; without a process nobody asks it."""
     opened = store.open(stage.environ["DATABASE_URL"])
     with opened.write() as conn:
-        status.beat(conn, "w", kind="web", rules_hash="h", rules_fault=None)
+        status.record_heartbeat(conn, "w", kind="web", rules_hash="h", rules_fault=None)
     opened.close()
     answer = bridge("doctor", "--json")
     assert answer.code == 1

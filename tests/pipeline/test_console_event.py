@@ -185,7 +185,7 @@ def test_what_was_removed_is_said(console, how):
         console.bridge.store.run(lambda conn: retention.forget_bodies(conn, 30, 10, console.clock.now_ms))
     else:
         with console.bridge.store.read() as conn:
-            person = forgetting.whole(conn, visitor=ALICE)
+            person = forgetting.find_person(conn, visitor=ALICE)
         console.bridge.store.run(lambda conn: forgetting.remove(conn, person))
     text = page(Visit(console), f"ev_{number}")
     said = "removed after BRIDGE_RETENTION_DAYS" if how == "retention" else "were forgotten"

@@ -133,8 +133,8 @@ def test_in_a_layer_it_says_whose_a_rule_is(console, visit, folder):
 
 
 def take(console):
-    console.bridge.look_at_rules()
-    console.bridge.look_at_rules()
+    console.bridge.poll_rules()
+    console.bridge.poll_rules()
 
 
 def test_a_refused_edit_is_told_with_its_place_and_a_way_to_correct_it(console, visit, folder):

@@ -108,8 +108,8 @@ def rulebook(folder, store, failing=lambda _: []):
 
 def edited(book, folder, text):
     (folder / "stripe.yaml").write_text(text)
-    book.look()
-    book.look()
+    book.poll()
+    book.poll()
     return book
 
 
@@ -154,8 +154,8 @@ def test_a_rule_that_a_release_no_longer_ships_stays_in_force_until_the_layer_is
 def test_a_layer_that_is_in_force_is_not_taken_again(store, folder):
     book = rulebook(folder, store)
     taken = book.current
-    book.look()
-    book.look()
+    book.poll()
+    book.poll()
     assert book.current is taken
 
 
@@ -166,8 +166,8 @@ def test_a_layer_that_was_broken_at_the_start_is_sound_again_once_it_is_what_is_
     book = rulebook(folder, store)
     assert "strip" in book.problem
     (folder / "stripe.yaml").write_text(text)
-    book.look()
-    book.look()
+    book.poll()
+    book.poll()
     assert book.problem is None
 
 

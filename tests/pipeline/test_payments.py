@@ -285,7 +285,7 @@ def retried(shop, goal):
 
 def send(shop, name):
     return [
-        shop.bridge.store.run(lambda conn, goal=goal: actions.send_gathered(conn, goal.id))
+        shop.bridge.store.run(lambda conn, goal=goal: actions.send_dry(conn, goal.id))
         for goal in shop.goals()
         if goal.name == name
     ]
@@ -344,7 +344,7 @@ def test_once_the_rule_is_on_an_event_that_is_routed_again_sends_nothing_of_its_
     post(shop)
     (tmp_path / "shop.yaml").write_text(FILE.replace("enabled: dry", "enabled: true"))
     for _ in range(2):  # a file that is being written is not read
-        shop.bridge._rulebook.look()
+        shop.bridge._rulebook.poll()
     post(shop, id="told again")
     post(shop, order="o2")
     assert states(shop, "bought") == ["dry", "delivered"]

@@ -555,7 +555,7 @@ ROLES = [
     *("asdf", "qwerty", "aaa", "1", "123", "foo", "fake", "noone", "demo", "example", "temp"),
     *("guest-1", "deleted_1", "test.user", "placeholder", "pos", "kasse", "walk-in", "kundenservice", "service-client"),
 ]
-PEOPLE = [
+PERSON_KINDS = [
     "ana.sales",
     "ann",
     "a.p",
@@ -687,7 +687,7 @@ def test_the_id_of_something_else_is_no_users(sqlite_store, clock, seed):
 @pytest.mark.parametrize("seed", range(2))
 def test_an_address_is_found_wherever_a_provider_names_one(sqlite_store, clock, seed):
     cases = [(name, LEAD, bought, None) for name, bought in NAMES_THE_ADDRESS.items()]
-    cases += [(local, LEAD, PAYS, local) for local in PEOPLE]
+    cases += [(local, LEAD, PAYS, local) for local in PERSON_KINDS]
     assert amiss(sqlite_store, clock, cases, found=True, by_email=True, shared="p{}", seed=seed) == []
 
 

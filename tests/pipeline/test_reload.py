@@ -295,13 +295,13 @@ def book(tmp_path, sqlite_store):
 
 def test_a_file_that_is_being_written_is_not_taken(book):
     folder, rulebook = book
-    rulebook.look()
+    rulebook.poll()
     for text in ("provider: stripe", RULE.format(name="second")[:-20], RULE.format(name="second")):
         (folder / "stripe.yaml").write_text(text)
-        rulebook.look()  # it looks different each time, so nobody can say that it is finished
+        rulebook.poll()  # it looks different each time, so nobody can say that it is finished
         assert rulebook.problem is None
         assert rulebook.current.rules["stripe"][0].goal == "first"
-    rulebook.look()
+    rulebook.poll()
     assert rulebook.current.rules["stripe"][0].goal == "second"
 
 
@@ -319,16 +319,16 @@ def test_a_broken_set_that_comes_back_after_its_folder_was_away_is_named_again(b
     folder, rulebook = book
     (folder / "stripe.yaml").write_text(BROKEN)
     for _ in range(3):
-        rulebook.look()
+        rulebook.poll()
     assert "metadatta" in rulebook.problem
     folder.rename(folder.parent / "away")
-    rulebook.look()
+    rulebook.poll()
     assert "metadatta" not in rulebook.problem
     (folder.parent / "away").rename(folder)
     for _ in range(3):
-        rulebook.look()
+        rulebook.poll()
     assert "metadatta" in rulebook.problem
     (folder / "stripe.yaml").write_text(RULE.format(name="first"))
     for _ in range(3):
-        rulebook.look()
+        rulebook.poll()
     assert rulebook.problem is None

@@ -474,7 +474,7 @@ class Cases:
 
     cases: tuple[Case, ...]
 
-    def of(self, document: Document) -> str | None:
+    def first_match(self, document: Document) -> str | None:
         """The answer for this event; None if no case fits."""
         event_type = text_of(document.envelope.get("type", MISSING)) or ""
         for case in of_type(self.cases, event_type):

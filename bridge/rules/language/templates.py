@@ -237,7 +237,7 @@ class Values:
         sources = (choice.source for choices in self.choices.values() for choice in choices)
         return any(isinstance(source, Template) and KEYED.search(source.text) for source in sources)
 
-    def of(self, event_type: str, hash_key: bytes, decimals: Mapping[str, int]) -> Derived:
+    def derive(self, event_type: str, hash_key: bytes, decimals: Mapping[str, int]) -> Derived:
         """The values to compute for one event."""
         return Computed(self.choices, event_type, hash_key, decimals)
 
@@ -277,6 +277,6 @@ NO_VALUES: Final = Values({})
 
 def with_values(document: Document, source: Source, event_type: str, hash_key: bytes) -> Document:
     """The document with room for its values and for its state before the change."""
-    derived = (source.values or NO_VALUES).of(event_type, hash_key, source.decimals)
+    derived = (source.values or NO_VALUES).derive(event_type, hash_key, source.decimals)
     roots = (document.body, document.header, document.query, document.envelope, document.key, document.root)
     return Document(*roots, derived)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.masking import names_secret
 from bridge.model import (
-    PEOPLE,
+    PERSON_KINDS,
     BodyForm,
     EnvelopeSpec,
     FormerSpec,
@@ -200,7 +200,7 @@ def _all_links(file: MappingFile, preset: Preset, report: Diagnostics) -> dict[s
     inherited, own = _links(preset.links, in_preset(report)), _links(file.links, report.below("links"))
     links = (*own, *inherited) if file.extends else (*inherited, *own)
     return {
-        "links": tuple(link for link in links if link.kind not in PEOPLE),
+        "links": tuple(link for link in links if link.kind not in PERSON_KINDS),
         "people": _people(links, preset.people, in_preset(report)),
     }
 
@@ -225,7 +225,7 @@ def _links(written: Mapping[str, Texts] | list[LinkStanza] | None, problem: Repo
 
 def _people(links: Iterable[LinkSpec], stanzas: Iterable[PersonStanza], problem: Reporter) -> tuple[PersonSpec, ...]:
     """The people among the file's links, and those of the preset."""
-    found = [PersonSpec(link.kind, link.paths, link.events, own=True) for link in links if link.kind in PEOPLE]
+    found = [PersonSpec(link.kind, link.paths, link.events, own=True) for link in links if link.kind in PERSON_KINDS]
     for stanza in stanzas:
         only = None if stanza.when is None else Cases((_case("*", stanza.when, stanza.kind, problem),))
         found.append(PersonSpec(stanza.kind, paths(stanza.path, problem), listed(stanza.event), only))

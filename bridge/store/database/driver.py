@@ -38,7 +38,7 @@ class Driver:
         self._connection = connection
         self.dialect = dialect
 
-    def rows(self, statement: str, values: Sequence[Any]) -> list[Row]:
+    def execute_raw(self, statement: str, values: Sequence[Any]) -> list[Row]:
         """Execute a statement in the driver's notation; return its rows, if any. PostgreSQL keeps it prepared."""
         cursor = self._cursor()
         if self.dialect == "sqlite":
@@ -47,22 +47,22 @@ class Driver:
             cursor.execute(statement, values, prepare=True)
         return cursor.fetchall() if cursor.description else []
 
-    def ask(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
-        """Like `rows`, for a statement in the notation of this module."""
-        return self.rows(spelled(statement, self.dialect), values)
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Like `execute_raw`, for a statement in the notation of this module."""
+        return self.execute_raw(render(statement, self.dialect), values)
 
-    def ask_and(self, statement: str, values: Sequence[Any], then: str, more: Sequence[Any]) -> list[Row]:
-        """Like `ask`; if it returns a row, also execute `then`, which has a WHERE. One round trip on PostgreSQL.
+    def execute_then(self, statement: str, values: Sequence[Any], then: str, more: Sequence[Any]) -> list[Row]:
+        """Like `execute`; if it returns a row, also execute `then`, which has a WHERE. One round trip on PostgreSQL.
 
         Returns the rows of `then` if it has RETURNING, otherwise those of the first statement.
         """
         if self.dialect == "postgresql":
-            return self.ask(_both(statement, then), (*values, *more))
-        found = self.ask(statement, values)
-        also = self.ask(then, more) if found else []
+            return self.execute(_both(statement, then), (*values, *more))
+        found = self.execute(statement, values)
+        also = self.execute(then, more) if found else []
         return also if _RETURNING in then else found
 
-    def among(self, statement: str, names: Sequence[Any], values: Sequence[Any] = ()) -> list[Row]:
+    def execute_in(self, statement: str, names: Sequence[Any], values: Sequence[Any] = ()) -> list[Row]:
         """Execute a statement with a list of names at `{names}`, which follows its other values."""
         found: list[Row] = []
         for start in range(0, len(names), _NAMES_MAX):
@@ -71,7 +71,7 @@ class Driver:
             while size < len(piece):
                 size *= 4
             padded = piece + piece[-1:] * (size - len(piece))
-            found += self.rows(_with_names(statement, size, self.dialect), (*values, *padded))
+            found += self.execute_raw(_with_names(statement, size, self.dialect), (*values, *padded))
         return found
 
     def insert(self, statement: str, rows: Sequence[Row]) -> list[Row]:
@@ -81,18 +81,18 @@ class Driver:
         for size in _ROWS:
             while len(rows) - start >= size:
                 text = _with_rows(statement, len(rows[0]), size, self.dialect)
-                found += self.rows(text, tuple(chain.from_iterable(rows[start : start + size])))
+                found += self.execute_raw(text, tuple(chain.from_iterable(rows[start : start + size])))
                 start += size
         return found
 
-    def many(self, statement: str, rows: Iterable[Row]) -> int:
+    def execute_many(self, statement: str, rows: Iterable[Row]) -> int:
         """Execute a statement with each of these rows of values; return how many database rows it changed."""
         cursor = self._cursor()
-        cursor.executemany(spelled(statement, self.dialect), rows)
+        cursor.executemany(render(statement, self.dialect), rows)
         return int(cursor.rowcount)
 
     def now_ms(self) -> int:
-        return int(self.ask("SELECT {now}")[0][0])
+        return int(self.execute("SELECT {now}")[0][0])
 
     def _cursor(self) -> Any:
         if self.dialect == "sqlite":
@@ -110,7 +110,7 @@ def driver_of(conn: Connection) -> Driver:
 
 
 @cache
-def spelled(statement: str, dialect: str) -> str:
+def render(statement: str, dialect: str) -> str:
     """A statement in the driver's notation."""
     text = statement.replace("{now}", NOW[dialect])
     for word, lock in _LOCKS.items():
@@ -131,10 +131,10 @@ def _both(statement: str, then: str) -> str:
 
 @cache
 def _with_names(statement: str, names: int, dialect: str) -> str:
-    return spelled(statement.replace("{names}", ", ".join("?" * names)), dialect)
+    return render(statement.replace("{names}", ", ".join("?" * names)), dialect)
 
 
 @cache
 def _with_rows(statement: str, values: int, rows: int, dialect: str) -> str:
     row = f"({', '.join('?' * values)})"
-    return spelled(statement.replace("{rows}", ", ".join([row] * rows)), dialect)
+    return render(statement.replace("{rows}", ", ".join([row] * rows)), dialect)

@@ -61,7 +61,7 @@ _CONNECT: Final = {
 }
 
 
-def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, Made]:
+def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, OpenConnections]:
     """The engine for a PostgreSQL URL, and its connections. patience_s: for a connection in a pooler's queue."""
     schemas = url.query.get("schema")  # our option, not the driver's; a pooler would lose a session's setting
     path = f"; SET LOCAL search_path = {search_path(str(schemas))}" if schemas else ""
@@ -78,15 +78,15 @@ def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, Made]:
         connect_args={name: value for name, value in _CONNECT.items() if name not in url.query} | _SETTLED,
         hide_parameters=True,
     )
-    made = Made()
+    made = OpenConnections()
     event.listen(new, "do_connect", partial(_do_connect, made, patience_s))
     _listen_to_pool(new, path)
     return new, made
 
 
 def _do_connect(
-    made: Made, patience_s: float, _dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]
-) -> Watched:
+    made: OpenConnections, patience_s: float, _dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]
+) -> WatchedConnection:
     others = made.still_open()
     try:
         connection = _connect(made, _EXTRA_S if others else max(PROMPT_S, patience_s), args, options)
@@ -100,11 +100,11 @@ def _listen_to_pool(engine: Engine, path: str) -> None:
     """Prepare each new connection for its transactions, and discard those that no pool takes back."""
 
     @event.listens_for(engine, "connect")
-    def prepare(connection: Watched, record: Any) -> None:
+    def prepare(connection: WatchedConnection, record: Any) -> None:
         record.info.update(_begins(connection, path), **{_POOL: engine.pool})
 
     @event.listens_for(engine, "checkin")
-    def take_back(connection: Watched | None, record: Any) -> None:
+    def take_back(connection: WatchedConnection | None, record: Any) -> None:
         if connection is not None:
             connection.limit_s = PROMPT_S
             if record.info.get(_POOL) is not engine.pool:  # that pool was discarded while this connection was in use
@@ -115,7 +115,7 @@ def _listen_to_pool(engine: Engine, path: str) -> None:
         context.invalidate_pool_on_disconnect = False  # that goes by the wall clock, which may jump; see `translated`
 
 
-def _begins(connection: Watched, path: str) -> dict[str, str]:
+def _begins(connection: WatchedConnection, path: str) -> dict[str, str]:
     """How a connection's transactions begin: each with its limits, which a pooler would lose between transactions."""
     lax = connection.lax  # a commit would be answered before it is on disk
     newer = connection.info.server_version >= 170_000
@@ -127,7 +127,7 @@ def _begins(connection: Watched, path: str) -> dict[str, str]:
     }
 
 
-class Made:
+class OpenConnections:
     """The connections opened so far, as long as they are in use. Thread-safe, unlike a WeakSet.
 
     prepares: whether statements may be kept prepared, as far as known.
@@ -136,9 +136,9 @@ class Made:
     def __init__(self) -> None:
         self.prepares = True
         self._lock = threading.Lock()
-        self._all: WeakSet[Watched] = WeakSet()
+        self._all: WeakSet[WatchedConnection] = WeakSet()
 
-    def add(self, connection: Watched) -> None:
+    def add(self, connection: WatchedConnection) -> None:
         with self._lock:
             self._all.add(connection)
 
@@ -162,7 +162,7 @@ class Unanswered(psycopg.OperationalError):
     sqlstate = UNANSWERED  # the code that the server would give if it could
 
 
-class Watched(psycopg.Connection[Any]):
+class WatchedConnection(psycopg.Connection[Any]):
     """A connection that closes itself if an answer takes longer than `limit_s`, which its user sets after BEGIN.
 
     Every wait of psycopg on an open connection (statements, BEGIN, COMMIT, ROLLBACK) goes through `wait`.
@@ -170,7 +170,7 @@ class Watched(psycopg.Connection[Any]):
 
     limit_s: float = PROMPT_S
     lax: bool = False  # whether the server answers a commit before it is on disk
-    made: Made | None = None
+    made: OpenConnections | None = None
     _planned_s: float = 0.0
 
     def begin(self, statement: str) -> None:
@@ -193,7 +193,7 @@ class Watched(psycopg.Connection[Any]):
             raise
 
 
-def _connect(made: Made, answer_s: float, args: list[Any], options: dict[str, Any]) -> Watched:
+def _connect(made: OpenConnections, answer_s: float, args: list[Any], options: dict[str, Any]) -> WatchedConnection:
     """A new connection that has answered once.
 
     answer_s: limit for the first answer. A pooler in session mode accepts everybody, and answers once one of its few
@@ -215,22 +215,22 @@ def _connect(made: Made, answer_s: float, args: list[Any], options: dict[str, An
     return connection
 
 
-def _connected(*args: Any, **options: Any) -> Watched:
+def _connected(*args: Any, **options: Any) -> WatchedConnection:
     """A new connection. If the URL sets a time limit, that one is used, up to _CONNECT_MOST_S."""
     limit_s, most_s = int(options.get("connect_timeout", PROMPT_S)), _CONNECT_MOST_S
     options["connect_timeout"] = limit_s if 0 < limit_s < most_s else most_s
     try:
-        return Watched.connect(*args, **options)
+        return WatchedConnection.connect(*args, **options)
     except psycopg.OperationalError as error:
         if READ_ONLY not in str(error) or options.get("target_session_attrs") != "read-write":
             raise
-        made = Watched.connect(*args, **{**options, "target_session_attrs": "any"})
+        made = WatchedConnection.connect(*args, **{**options, "target_session_attrs": "any"})
         if _takes_writes(made):
             return made
         raise
 
 
-def _takes_writes(made: Watched) -> bool:
+def _takes_writes(made: WatchedConnection) -> bool:
     """Ask the server itself: pgbouncer repeats what it heard once, even after that server was promoted."""
     made.execute("BEGIN")  # if it accepts no writes, pgbouncer is left within this transaction (see `ended`)
     row = made.execute("SHOW transaction_read_only").fetchone()

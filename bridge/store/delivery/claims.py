@@ -18,10 +18,10 @@ from sqlalchemy import and_, bindparam, case, or_, select, update
 from bridge.model import (
     IDEMPOTENT,
     Claim,
+    DeliveredGoal,
     GoalState,
     LookClaim,
     NotYet,
-    OwnedGoal,
     ProofClaim,
     Settled,
     UnconfirmedGoal,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import LookRuling, Outcome, Readiness, Settlement
+    from bridge.model import LookDecision, Outcome, Readiness, Settlement
     from bridge.store.delivery.statements import DueGoal, Group
 
     Window = tuple[int, int]  # milliseconds, both ends included
@@ -58,14 +58,14 @@ def claim(
     lease_ms: int,
     rate: int,
     readback_ms: tuple[int, int] = (0, 0),
-    even: Callable[[Connection], int | None] | None = None,
+    trusted_clock: Callable[[Connection], int | None] | None = None,
     ready: Readiness | None = None,
 ) -> Claim | LookClaim | ProofClaim | NotYet:
     """Claim one goal to send, one group to look up, or one visitor to prove, with its slot of the token's rate limit.
 
     A look-up comes before a send, because it holds up its visitor, but not while a pause is probed. A proof comes last,
     except in every third slot. Look-ups after a restore take at most every second slot while other work waits.
-    readback_ms: the delays of the first and second look-up. even: our time, if known. ready: if it was read before.
+    readback_ms: the delays of the first and second look-up. trusted_clock: our time, if known. ready: if already read.
     """
     ready = ready or pauses.readiness(conn, destination, lock=True)
     now = ready.now_ms
@@ -84,7 +84,7 @@ def claim(
         return NotYet(slot_at_ms, now)
     if isinstance(chosen, statements.DueGoal):
         _take_turn(conn, chosen, ready, interval)
-        return _begin(conn, chosen, ready, token, lease_ms, even)
+        return _begin(conn, chosen, ready, token, lease_ms, trusted_clock)
     if isinstance(chosen, statements.Group):
         return _lease_group(conn, destination, chosen, token, now, lease_ms, probe=ready.probing)
     return _lease_proof(conn, ProofClaim(destination, chosen, token, probe=ready.probing), now + lease_ms)
@@ -107,10 +107,12 @@ def _begin(
     ready: Readiness,
     token: str,
     lease_ms: int,
-    even: Callable[[Connection], int | None] | None,
+    trusted_clock: Callable[[Connection], int | None] | None,
 ) -> Claim | NotYet:
     goal, now = due.goal, ready.now_ms
-    attempt_id = statements.begin(conn, goal, token, now, now + lease_ms, None if even is None else even(conn))
+    attempt_id = statements.begin(
+        conn, goal, token, now, now + lease_ms, None if trusted_clock is None else trusted_clock(conn)
+    )
     if attempt_id is None:
         return NotYet(now, now)
     return Claim(goal, token, now, attempt_id, due.paused_ms, ready.probing)
@@ -138,24 +140,24 @@ def settle(
     outcome: Outcome,
     ruling: Settlement,
     *,
-    even: Callable[[Connection], int | None] = read_ms,
+    trusted_clock: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
-    """Write the outcome of an attempt, unless its lease has expired. even: our time (`Timekeeper`)."""
+    """Write the outcome of an attempt, unless its lease has expired. trusted_clock: our time (`Timekeeper`)."""
     doubted = statements.settle(conn, claim, outcome, ruling)
     if doubted is None:
         return Settled(written=False)
-    settled = pauses.learn(conn, claim, ruling, server_now_ms=outcome.server_now_ms, even=even)
+    settled = pauses.learn(conn, claim, ruling, server_now_ms=outcome.server_now_ms, trusted_clock=trusted_clock)
     return replace(settled, doubted=doubted)
 
 
 def settle_look(
     conn: Connection,
     look: LookClaim,
-    rulings: Iterable[LookRuling],
+    rulings: Iterable[LookDecision],
     *,
     health: Settlement,
     server_now_ms: int | None = None,
-    even: Callable[[Connection], int | None] = read_ms,
+    trusted_clock: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write the result of a read-back, unless the lease has expired."""
     mine = [ruling for ruling in rulings if statements.settle_look(conn, look, ruling)]
@@ -165,7 +167,7 @@ def settle_look(
             restoring.end_doubt(conn, ruling.goal.goal.id, sent=state is GoalState.DELIVERED)
     if not mine:
         return Settled(written=False)
-    return pauses.learn(conn, look, health, server_now_ms=server_now_ms, even=even)
+    return pauses.learn(conn, look, health, server_now_ms=server_now_ms, trusted_clock=trusted_clock)
 
 
 def take_back(conn: Connection, claim: Claim) -> None:
@@ -219,7 +221,7 @@ def _next_goal(conn: Connection, destination: str, ready: Readiness) -> DueGoal 
     return NotYet(now, now)
 
 
-def waits(conn: Connection, destination: str) -> NotYet | None:
+def peek(conn: Connection, destination: str) -> NotYet | None:
     """Check, cheaply and without a write, for anything to claim. None: try to claim; else when to look again."""
     ready = pauses.readiness(conn, destination)
     now = ready.now_ms
@@ -268,7 +270,7 @@ def _lease_group(
         for goal, looks, absent, reason in leased
     )
     owned = tuple(
-        OwnedGoal(description, event_id, windows[goal_id])
+        DeliveredGoal(description, event_id, windows[goal_id])
         for goal_id, description, event_id in delivered
         if goal_id in windows  # else its attempts were deleted by retention
     )
@@ -347,11 +349,11 @@ def register(conn: Connection, *, destination: str, token_hash: str) -> None:
 
 
 def sweep(
-    conn: Connection, *, settling_ms: int, judged: Callable[[Connection], int] = read_ms
+    conn: Connection, *, settling_ms: int, expiry_clock: Callable[[Connection], int] = read_ms
 ) -> tuple[list[int], list[int], list[int]]:
     """Take over the work of vanished workers; return the ids of the goals now free, in doubt, and too old.
 
-    judged: the time that decides whether a goal may be given up (`Timekeeper.judged`). Goals that are too old only
+    expiry_clock: `Timekeeper.expiry_clock`, which decides whether a goal is too old. Goals that are too old only
     because the clock jumped are held.
     """
     free = statements.free_vanished(conn)
@@ -362,7 +364,7 @@ def sweep(
     jumps.hold_too_old(conn, gaps)
     # Another process may have made such a goal in the meantime: the next sweep holds it.
     too_old = _TOO_OLD.where(~jumps.grew_too_old(gaps)) if gaps else _TOO_OLD
-    old = [row.id for row in conn.execute(too_old, {"until": judged(conn)})]
+    old = [row.id for row in conn.execute(too_old, {"until": expiry_clock(conn)})]
     return free, doubtful, old
 
 

@@ -2,7 +2,7 @@
 
 Nothing is claimed before that time. Then one real goal goes through as the probe: claiming it moves `not_before` to the
 end of its lease, so that nothing follows until its answer is known. An answer to a request that was in flight when the
-pause began changes nothing. `after` is the pure table of what an answer does; the rest reads and writes it.
+pause began changes nothing. `next_pause` is the pure table of what an answer does; the rest reads and writes it.
 
 Ten different unknown visitors in a row, with no success between them, raise an alarm; they never pause a destination.
 While the alarm lasts they are asked about rarely (`bridge.store.delivery.claims`), and their attempts do not count.
@@ -55,7 +55,7 @@ class Pause:
 _PAUSE_VALUES: Final = len(fields(Pause))
 
 
-def after(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: int) -> Pause:
+def next_pause(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: int) -> Pause:
     """The state of a destination after an answer. Pure."""
     if pause.kind is not None and pause.probe_token != token:
         return replace(pause, unknown=(), unknown_since_ms=None) if ruling.health in _KNOWN else pause
@@ -152,24 +152,24 @@ def learn(
     ruling: Settlement,
     *,
     server_now_ms: int | None = None,
-    even: Callable[[Connection], int | None] = read_ms,
+    trusted_clock: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write what an answer shows about its destination, and how far DataFast's clock is from ours.
 
     The news says what changed: `paused`, `reopened`; `none_known`, when it does not know the last ten visitors;
-    `known`, when it knows one again. server_now_ms: from the answer's `Date`, which has whole seconds. even: our clock
-    (`Timekeeper`).
+    `known`, when it knows one again. server_now_ms: from the answer's `Date`, which has whole seconds. trusted_clock:
+    our time (`Timekeeper`).
     """
     destination = claim.destination
     found = _read(conn, destination)
     if found is None:
         return Settled(written=True)
     before, now = found.pause, found.now_ms
-    then = after(before, ruling, visitor=claim.visitor, token=claim.token, now=now)
+    then = next_pause(before, ruling, visitor=claim.visitor, token=claim.token, now=now)
     delivered = ruling.health in _TOOK
     if then != before or (delivered and not _is_recent(found.success_at_ms, now)):
         statements.write_pause(conn, destination, _values(then), now if delivered else None)
-    if server_now_ms is not None and (our_now_ms := even(conn)) is not None:
+    if server_now_ms is not None and (our_now_ms := trusted_clock(conn)) is not None:
         skew_now_ms = server_now_ms - our_now_ms
         if found.skew_ms is None or abs(found.skew_ms - skew_now_ms) > 1_500:
             statements.write_skew(conn, destination, skew_now_ms)

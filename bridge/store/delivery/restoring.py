@@ -149,7 +149,7 @@ def _span(conn: Connection, span: Span, whose: dict[str, str]) -> Sequence[int]:
     return chosen
 
 
-def stands_for_a_restore() -> ColumnElement[bool]:
+def is_restore_mark() -> ColumnElement[bool]:
     """Whether this is not a real attempt, but represents the span that a backup lacks."""
     return attempts.c.lease_token.startswith(TRY)
 
@@ -161,7 +161,7 @@ def end_doubt(conn: Connection, goal_id: int, *, sent: bool) -> None:
 
 _END_DOUBT: Final = (
     update(attempts)
-    .where(attempts.c.goal_id == bindparam("of"), stands_for_a_restore(), attempts.c.outcome == "unconfirmed")
+    .where(attempts.c.goal_id == bindparam("of"), is_restore_mark(), attempts.c.outcome == "unconfirmed")
     .values(outcome=bindparam("new_outcome"))
 )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import Claim, LookClaim, LookRuling, Outcome, ProofClaim, Settlement
+    from bridge.model import Claim, LookClaim, LookDecision, Outcome, ProofClaim, Settlement
 
 # ------------------------------------------------------------------------------------------------- a destination
 
@@ -257,34 +257,34 @@ def goal_of(values: Sequence[Any]) -> Goal:
 
 def destination(conn: Connection, name: str, *, lock: bool) -> tuple[Any, ...]:
     """The values of `Readiness` for a registered destination."""
-    [row] = driver_of(conn).ask(_DESTINATION_LOCKED if lock else _DESTINATION, (name,))
+    [row] = driver_of(conn).execute(_DESTINATION_LOCKED if lock else _DESTINATION, (name,))
     not_before_ms, probing, *others, looks = row
     return not_before_ms, bool(probing), *others, bool(looks)
 
 
 def pause(conn: Connection, name: str) -> tuple[Any, ...] | None:
     """The values of `pauses.Pause` and of the other columns of a destination. Locks the row."""
-    return next(iter(driver_of(conn).ask(_PAUSE, (name,))), None)
+    return next(iter(driver_of(conn).execute(_PAUSE, (name,))), None)
 
 
 def write_pause(conn: Connection, name: str, values: Sequence[Any], success_at_ms: int | None = None) -> None:
     """Write the values of `pauses.Pause`, and when a goal was delivered, if one was."""
-    driver_of(conn).ask(_WRITE_PAUSE, (*values, success_at_ms, name))
+    driver_of(conn).execute(_WRITE_PAUSE, (*values, success_at_ms, name))
 
 
 def next_unknown(conn: Connection, name: str, at_ms: int) -> None:
     """Record that an unknown visitor is asked about now, and that the next one may be only from this time on."""
-    driver_of(conn).ask(_NEXT_UNKNOWN, (at_ms, name))
+    driver_of(conn).execute(_NEXT_UNKNOWN, (at_ms, name))
 
 
 def release_probe(conn: Connection, name: str, token: str) -> None:
     """Record that the probe was released unsent, so that the next one may go."""
-    driver_of(conn).ask(_RELEASE_PROBE, (name, token))
+    driver_of(conn).execute(_RELEASE_PROBE, (name, token))
 
 
 def write_skew(conn: Connection, name: str, skew_ms: int) -> None:
     """Remember DataFast's clock minus ours."""
-    driver_of(conn).ask(_WRITE_SKEW, (skew_ms, name))
+    driver_of(conn).execute(_WRITE_SKEW, (skew_ms, name))
 
 
 def take_slot(
@@ -302,13 +302,13 @@ def take_slot(
     values = (now_us, now_us, interval_us, token_hash, now_us + tolerance_us)
     driver = driver_of(conn)
     if counted is None:
-        return bool(driver.ask(_TAKE_SLOT, values))
-    return bool(driver.ask_and(_TAKE_SLOT, values, _COUNT_SLOT, counted))
+        return bool(driver.execute(_TAKE_SLOT, values))
+    return bool(driver.execute_then(_TAKE_SLOT, values, _COUNT_SLOT, counted))
 
 
 def next_slot_us(conn: Connection, token_hash: str) -> int | None:
     """The time of the token's next slot; None if no worker has ever used this token."""
-    return next((int(at_us) for (at_us,) in driver_of(conn).ask(_SLOT, (token_hash,))), None)
+    return next((int(at_us) for (at_us,) in driver_of(conn).execute(_SLOT, (token_hash,))), None)
 
 
 def due_goal(conn: Connection, name: str, now: int, *, newest: bool, fresh: bool) -> DueGoal | None:
@@ -323,62 +323,62 @@ def longest_ago(conn: Connection, name: str, now: int, asked_before_ms: int) -> 
 
 
 def _due_goal(conn: Connection, statement: str, values: tuple[Any, ...]) -> DueGoal | None:
-    for *goal, paused_ms, unknown_at_ms in driver_of(conn).ask(statement, values):
+    for *goal, paused_ms, unknown_at_ms in driver_of(conn).execute(statement, values):
         return DueGoal(goal_of(goal), paused_ms, unknown_at_ms)
     return None
 
 
 def last_asked_ms(conn: Connection, goal: Goal) -> int:
     """When DataFast last said, for any of the visitor's pending goals, that it does not know the visitor."""
-    return int(driver_of(conn).ask(_LAST_ASKED, (goal.destination, goal.visitor))[0][0] or 0)
+    return int(driver_of(conn).execute(_LAST_ASKED, (goal.destination, goal.visitor))[0][0] or 0)
 
 
 def note_asked(conn: Connection, goal: Goal, at_ms: int) -> None:
     """Record when DataFast last said that it does not know this goal's visitor."""
-    driver_of(conn).ask(_AS_ASKED, (at_ms, goal.id))
+    driver_of(conn).execute(_AS_ASKED, (at_ms, goal.id))
 
 
 def look_due(conn: Connection, name: str, now: int, *, restored: bool | None = None) -> Group | None:
     """The next group to look up. restored: whether because of a restore; None: either."""
     statement = {None: _LOOK_DUE, False: _ANSWER_LOST_DUE, True: _RESTORED_DUE}[restored]
-    return next((Group(*row) for row in driver_of(conn).ask(statement, (name, now, now))), None)
+    return next((Group(*row) for row in driver_of(conn).execute(statement, (name, now, now))), None)
 
 
 def look_that_hinders(conn: Connection, name: str, now: int, in_line: int) -> Group | None:
     """A group in doubt because of a restore that holds up one of the first goals to be sent."""
     driver = driver_of(conn)
-    visitors = [visitor for (visitor,) in driver.ask(_NEXT_IN_LINE, (name, now, in_line))]
-    return next((Group(*row) for row in driver.among(_RESTORED_OF_SOME, visitors, (name, now, now))), None)
+    visitors = [visitor for (visitor,) in driver.execute(_NEXT_IN_LINE, (name, now, in_line))]
+    return next((Group(*row) for row in driver.execute_in(_RESTORED_OF_SOME, visitors, (name, now, now))), None)
 
 
 def proof_due(conn: Connection, name: str, now: int) -> str | None:
     """The next visitor to ask about, locked until the transaction ends."""
-    return next((str(visitor) for (visitor,) in driver_of(conn).ask(_PROOF_DUE, (name, now))), None)
+    return next((str(visitor) for (visitor,) in driver_of(conn).execute(_PROOF_DUE, (name, now))), None)
 
 
 def any_due(conn: Connection, name: str, now: int) -> bool:
     """Whether there is a goal to be sent or looked up."""
-    return bool(driver_of(conn).ask(_ANY_DUE, (name, now)))
+    return bool(driver_of(conn).execute(_ANY_DUE, (name, now)))
 
 
 def any_due_while_unknown(conn: Connection, name: str, now: int, asked_before_ms: int | None) -> bool:
     """The same while no visitor is known. asked_before_ms: None if no unknown visitor may be asked about now."""
     driver = driver_of(conn)
-    if driver.ask(_ANY_FRESH, (name, now)) or driver.ask(_ANY_LOOK, (name, now)):
+    if driver.execute(_ANY_FRESH, (name, now)) or driver.execute(_ANY_LOOK, (name, now)):
         return True
-    return asked_before_ms is not None and bool(driver.ask(_ANY_ASKED, (name, now, asked_before_ms)))
+    return asked_before_ms is not None and bool(driver.execute(_ANY_ASKED, (name, now, asked_before_ms)))
 
 
 def next_due_ms(conn: Connection, name: str, now: int) -> int | None:
     """The next time after now at which a goal is to be sent or looked up."""
     driver = driver_of(conn)
-    times = [driver.ask(_NEXT_DUE, (name, state, now))[0][0] for state in ("pending", "unconfirmed")]
+    times = [driver.execute(_NEXT_DUE, (name, state, now))[0][0] for state in ("pending", "unconfirmed")]
     return min((int(at_ms) for at_ms in times if at_ms is not None), default=None)
 
 
 def next_proof_ms(conn: Connection, name: str) -> int | None:
     """When the next visitor may be asked about; None if there is none."""
-    found = driver_of(conn).ask(_NEXT_PROOF, (name,))[0][0]
+    found = driver_of(conn).execute(_NEXT_PROOF, (name,))[0][0]
     return None if found is None else int(found)
 
 
@@ -389,7 +389,7 @@ def begin(conn: Connection, goal: Goal, token: str, now: int, until_ms: int, at_
     DataFast's.
     """
     attempt = at_ms, token, goal.id
-    rows = driver_of(conn).ask_and(_BEGIN, (token, until_ms, now, now, goal.id), _WRITE_AHEAD, attempt)
+    rows = driver_of(conn).execute_then(_BEGIN, (token, until_ms, now, now, goal.id), _WRITE_AHEAD, attempt)
     return next((int(attempt_id) for (attempt_id,) in rows), None)
 
 
@@ -416,7 +416,7 @@ def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement)
         claim.token,
     )
     answer = (outcome.kind.value, outcome.status, outcome.message or None, outcome.server_now_ms, claim.attempt_id)
-    rows = driver_of(conn).ask_and(_SETTLE, values, _END_ATTEMPT, answer)
+    rows = driver_of(conn).execute_then(_SETTLE, values, _END_ATTEMPT, answer)
     return next((bool(doubted) for (doubted,) in rows), None)
 
 
@@ -427,57 +427,57 @@ def _settled(ruling: Settlement) -> tuple[Any, ...]:
 def give_back(conn: Connection, claim: Claim, *, confirmed: bool = True) -> bool:
     """Release a goal that was not sent. confirmed: whether the database had confirmed that the attempt was recorded."""
     driver = driver_of(conn)
-    if not driver.ask(_GIVE_BACK, (claim.goal.first_try_at_ms is None, claim.goal.id, claim.token)):
+    if not driver.execute(_GIVE_BACK, (claim.goal.first_try_at_ms is None, claim.goal.id, claim.token)):
         return False
-    driver.ask(_NOT_BEGUN if confirmed else _NOT_CONFIRMED, (claim.attempt_id,))
+    driver.execute(_NOT_BEGUN if confirmed else _NOT_CONFIRMED, (claim.attempt_id,))
     return True
 
 
 def free_vanished(conn: Connection) -> list[int]:
     """Release goals that a worker of an earlier release leased and did not send; return their ids."""
-    return [goal_id for (goal_id,) in driver_of(conn).ask(_FREE_VANISHED)]
+    return [goal_id for (goal_id,) in driver_of(conn).execute(_FREE_VANISHED)]
 
 
 def lease_group(
     conn: Connection, name: str, group: Group, token: str, now: int, until_ms: int
 ) -> list[tuple[Goal, int, int, str | None]]:
     """Lease goals in doubt; return (goal, looks, absent, reason) for each, in order."""
-    rows = driver_of(conn).ask(_LEASE_GROUP, (token, until_ms, name, *group, now))
+    rows = driver_of(conn).execute(_LEASE_GROUP, (token, until_ms, name, *group, now))
     goals = [(goal_of(goal), looks, absent, reason) for *goal, looks, absent, reason in rows]
     return sorted(goals, key=lambda row: row[0].id)
 
 
 def give_back_group(conn: Connection, token: str) -> None:
     """Release goals that were leased for a look-up."""
-    driver_of(conn).ask(_GIVE_BACK_GROUP, (token,))
+    driver_of(conn).execute(_GIVE_BACK_GROUP, (token,))
 
 
 def delivered(conn: Connection, name: str, group: Group) -> list[tuple[int, str, str | None]]:
     """(id, description, DataFast's id) of the delivered goals of a group."""
-    return driver_of(conn).ask(_DELIVERED, (name, *group))
+    return driver_of(conn).execute(_DELIVERED, (name, *group))
 
 
 def arrived(conn: Connection, goal_ids: Sequence[int]) -> list[tuple[int, str | None, int, int | None, int | None]]:
     """Attempts that may have arrived: (goal id, outcome, began, ended, began by DataFast's clock)."""
-    return driver_of(conn).among(_ARRIVED, goal_ids)
+    return driver_of(conn).execute_in(_ARRIVED, goal_ids)
 
 
-def settle_look(conn: Connection, look: LookClaim, ruling: LookRuling) -> bool:
+def settle_look(conn: Connection, look: LookClaim, ruling: LookDecision) -> bool:
     """Write the result of a read-back for a goal, if the claim still holds its lease."""
     driver, goal_id, settlement = driver_of(conn), ruling.goal.goal.id, ruling.settlement
     counted = int(ruling.looked), int(ruling.absent), ruling.remote_id, settlement.state is GoalState.DELIVERED
-    if not driver.ask(_SETTLE_LOOK, (*_settled(settlement), *counted, goal_id, look.token)):
+    if not driver.execute(_SETTLE_LOOK, (*_settled(settlement), *counted, goal_id, look.token)):
         return False
     answer = (ruling.failure.status, ruling.failure.message) if ruling.failure else (None, None)
-    driver.ask(_RECORD_LOOK, (goal_id, look.claimed_at_ms, ruling.outcome.value, *answer, look.token))
+    driver.execute(_RECORD_LOOK, (goal_id, look.claimed_at_ms, ruling.outcome.value, *answer, look.token))
     if ruling.at_ms is not None:
-        driver.ask(_DATE, (ruling.at_ms, goal_id))
+        driver.execute(_DATE, (ruling.at_ms, goal_id))
     return True
 
 
 def lease_proof(conn: Connection, claim: ProofClaim, until_ms: int) -> int:
     """Lease a visitor to ask about; return how many requests in a row had no answer."""
-    return int(driver_of(conn).ask(_LEASE_PROOF, (claim.token, until_ms, claim.destination, claim.visitor))[0][0])
+    return int(driver_of(conn).execute(_LEASE_PROOF, (claim.token, until_ms, claim.destination, claim.visitor))[0][0])
 
 
 def settle_proof(
@@ -485,9 +485,9 @@ def settle_proof(
 ) -> bool:
     """Write whether a visitor is known (None: inconclusive), if the claim still holds its lease."""
     values = (known, again_in_ms, message, int(known is None), claim.destination, claim.visitor, claim.token)
-    return bool(driver_of(conn).ask(_SETTLE_PROOF, values))
+    return bool(driver_of(conn).execute(_SETTLE_PROOF, values))
 
 
 def give_back_proof(conn: Connection, claim: ProofClaim) -> None:
     """Release a visitor who was leased to be asked about."""
-    driver_of(conn).ask(_GIVE_BACK_PROOF, (claim.destination, claim.visitor, claim.token))
+    driver_of(conn).execute(_GIVE_BACK_PROOF, (claim.destination, claim.visitor, claim.token))

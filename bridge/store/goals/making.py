@@ -17,7 +17,7 @@ from bridge.identity.choice import as_own, resolve
 from bridge.identity.sentences import NEVER_SEEN, unattributed, waiting
 from bridge.model import IDEMPOTENT, GoalState
 from bridge.store.goals import parking, statements
-from bridge.store.goals.parking import as_json, first_look
+from bridge.store.goals.parking import as_json, first_check
 from bridge.store.links import learning
 from bridge.store.links import statements as link_statements
 from bridge.store.schema import attempts, goals
@@ -166,7 +166,7 @@ def _resolve(draft: GoalDraft, links: KnownLinks, strangers: Strangers, settings
         strangers,
         weak=weak,
         first=first,
-        people=parking.matched(settings),
+        people=parking.person_kinds(settings),
     )
     return None if found is not None and found.unproved and draft.dry else found  # DataFast is not asked about tests
 
@@ -220,7 +220,7 @@ def _born(
         message = TEST if draft.planned.kind == "goal" else TEST_PAYMENT
         return values | {"state": "dry", "reason": "test", "message": message}
     if draft.planned.dry:
-        kept = {"reason": parking.DRY_RULE, "message": parking.gathered(draft.planned.rule_id)}
+        kept = {"reason": parking.DRY_RULE, "message": parking.dry_message(draft.planned.rule_id)}
         return values | kept | {"state": "dry", "provenance": as_json(found) or _borrowed(draft)}
     if found and not found.unproved:
         return values | {"state": "pending"}
@@ -235,7 +235,7 @@ def _born(
     weak_at = draft.event.received_at_ms + settings.bridge_weak_after if links.strong(draft.keys) else None
     values |= {"state": "parked", "parked_until_ms": until, "weak_at_ms": weak_at}
     values |= parking.to_prove(found) if found else {"message": waiting(pairs, refused), "provenance": _borrowed(draft)}
-    return values | {"due_at_ms": first_look(until, weak_at)}
+    return values | {"due_at_ms": first_check(until, weak_at)}
 
 
 def _borrowed(draft: GoalDraft) -> str | None:
@@ -290,7 +290,7 @@ def _taken(conn: Connection, goal: Row[Any], born: dict[str, Any], now: int) -> 
     values = {"parked_until_ms": until, "weak_at_ms": weak_at, "wait_ms": born["wait_ms"]}
     if goal.to_prove is not None and born["to_prove"] is None:
         given |= {name: getattr(goal, name) for name in ("to_prove", "provenance", "reason", "message")}
-    return given | again | values | {"due_at_ms": first_look(until, weak_at)}
+    return given | again | values | {"due_at_ms": first_check(until, weak_at)}
 
 
 _OF_VISITOR: Final = ("state", "visitor", "provenance", "to_prove", "reason", "message", "due_at_ms")

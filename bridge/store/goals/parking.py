@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, select, update
 
 from bridge.identity.choice import FoundVisitor, Observation, resolve
 from bridge.identity.sentences import HINT, NEVER_SEEN, disproved, proving, unattributed, waiting
-from bridge.model import IDEMPOTENT, PEOPLE, Key, NamedVisitor
+from bridge.model import IDEMPOTENT, PERSON_KINDS, Key, NamedVisitor
 from bridge.store import clock
 from bridge.store.goals import statements
 from bridge.store.inbox.events import OLDEST_UNROUTED
@@ -61,7 +61,7 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, event: st
     return learn(conn, [Observation((key,), now, event, named=named)], settings, now)
 
 
-def waiters(conn: Connection, key: Key) -> list[int]:
+def waiting_for(conn: Connection, key: Key) -> list[int]:
     """The ids of the goals that wait for a visitor of this key."""
     return [goal.id for goal in conn.execute(_PARKED, {"ids": _may_find_by(conn, key)})]
 
@@ -70,7 +70,7 @@ def _may_find_by(conn: Connection, key: Key) -> list[int]:
     """The ids of the goals whose visitor may be found through this key, in any state."""
     threads = [row.thread for row in link_statements.read_keys(conn, [key.text]) if row.thread is not None]
     weak = set() if key.strong else {key.text}
-    return statements.of_links(conn, threads, weak | learning.related(conn, weak if key.is_person else ()))
+    return statements.linked_to(conn, threads, weak | learning.related(conn, weak if key.is_person else ()))
 
 
 def found_by(conn: Connection, key: Key) -> list[int]:
@@ -80,7 +80,7 @@ def found_by(conn: Connection, key: Key) -> list[int]:
     return [goal_id for goal_id, one in found if key.text in (one.key, one.via, one.beside)]
 
 
-def look_anew(conn: Connection, goal_ids: Sequence[int], settings: Settings) -> None:
+def look_again(conn: Connection, goal_ids: Sequence[int], settings: Settings) -> None:
     """Make goals that were not sent yet look for their visitor again, after a key was forgotten."""
     now = clock.read_ms(conn)
     for goal in conn.execute(_NOT_SENT, {"ids": goal_ids}).all():
@@ -96,28 +96,28 @@ def _waiting_for(conn: Connection, threads: Collection[str], customers: Collecti
 
     A goal waits for a customer named by its event, and for one seen with its purchase.
     """
-    ids = statements.of_links(conn, threads, customers)
+    ids = statements.linked_to(conn, threads, customers)
     return conn.execute(_PARKED, {"ids": ids}).all() if ids else ()
 
 
 # --------------------------------------------------------------------------------------------------- looking again
 
 
-def sweep(conn: Connection, settings: Settings, *, judged: Callable[[Connection], int] = clock.read_ms) -> int:
+def sweep(conn: Connection, settings: Settings, *, expiry_clock: Callable[[Connection], int] = clock.read_ms) -> int:
     """Decide about parked goals whose grace period or wait is over. Returns how many changed state.
 
-    judged: the time that decides whether a wait is over (`Timekeeper.judged`).
+    expiry_clock: `Timekeeper.expiry_clock`, which decides whether a wait is over.
     """
     now = clock.read_ms(conn)
     if conn.execute(_DUE, {"now": now, "limit": 1}).first() is None:
         return 0
-    now = judged(conn)
+    now = expiry_clock(conn)
     link_statements.lock(conn)
     jumps.lengthen(conn, jumps.recall(conn).gaps)
     return _look(conn, conn.execute(_DUE, {"now": now, "limit": AT_ONCE}).all(), settings, now)
 
 
-def gathered(rule_id: str) -> str:
+def dry_message(rule_id: str) -> str:
     """The message of a goal made by a rule with `enabled: dry`."""
     return f"made by a rule with `enabled: dry`: `goals send --rule {rule_id}` sends it"
 
@@ -157,7 +157,7 @@ class _Recalled:
         named = [item for own in self._own.values() for item in own]
         self._strangers = statements.strangers(conn, [*named, *self._links.evidence(keys)], now)
         self._first = settings.bridge_customer_visitor == "first"
-        self._people = matched(settings)
+        self._people = person_kinds(settings)
 
     def find(
         self, goal: Row[Any], *, weak: bool, without: str | None = None, proved: bool = False
@@ -178,10 +178,10 @@ class _Recalled:
         )
 
 
-def matched(settings: Settings) -> tuple[str, ...]:
+def person_kinds(settings: Settings) -> tuple[str, ...]:
     """The kinds of people through whom visitors are found."""
     chosen = {"user": settings.bridge_match_user, "email": settings.bridge_match_email}
-    return tuple(kind for kind in PEOPLE if chosen[kind] == "on")
+    return tuple(kind for kind in PERSON_KINDS if chosen[kind] == "on")
 
 
 def _own_of(goal: Row[Any]) -> Sequence[NamedVisitor]:
@@ -222,7 +222,7 @@ def _decided(
     pairs = [(key.kind, key.id) for key in keys]
     if goal.parked_until_ms > now and (found is not None or keys or stranger is None):
         weak_at_ms = goal.weak_at_ms if goal.weak_at_ms is not None and goal.weak_at_ms > now else None
-        return {"due_at_ms": first_look(goal.parked_until_ms, weak_at_ms), **_waits_for(goal, found, pairs)}
+        return {"due_at_ms": first_check(goal.parked_until_ms, weak_at_ms), **_waits_for(goal, found, pairs)}
     if goal.parked_until_ms <= now and not _is_over(goal, unrouted_ms, now):
         return {"due_at_ms": now + LOOK_AGAIN_MS}
     if goal.kind in IDEMPOTENT:
@@ -258,7 +258,7 @@ def to_prove(found: FoundVisitor) -> dict[str, Any]:
     }
 
 
-def proved(conn: Connection, destination: str, visitor: str, settings: Settings) -> None:
+def decide_proved(conn: Connection, destination: str, visitor: str, settings: Settings) -> None:
     """Decide about the goals that waited for the destination to say whether it knows this visitor."""
     _look(conn, conn.execute(_TO_PROVE, {"visitor": visitor, "of": destination}).all(), settings, clock.read_ms(conn))
 
@@ -285,7 +285,7 @@ def _may_speak(unrouted_ms: int | None, until_ms: int | None) -> bool:
     return unrouted_ms is not None and until_ms is not None and unrouted_ms <= until_ms
 
 
-def first_look(until_ms: int, weak_at_ms: int | None) -> int:
+def first_check(until_ms: int, weak_at_ms: int | None) -> int:
     """When to check a newly parked goal even if no link arrives. Its age is checked when it is sent.
 
     If its grace period is over already (routing was behind), it is checked immediately, because its customer was not

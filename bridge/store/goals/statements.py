@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bridge.identity.choice import Evidence
     from bridge.model import NamedVisitor
 
-    Place = tuple[str, str]  # a destination and something unique there: a once key, a visitor
+    GoalPlace = tuple[str, str]  # a destination and something unique there: a once key, a visitor
 
 _COLUMNS: Final = (
     "event_id", "source", "rule_id", "rules_hash", "destination", "once_key", "test", "name", "description", "metadata",
@@ -64,7 +64,7 @@ _NOTE_UNKNOWN: Final = (
 _FORGET_UNKNOWN: Final = "DELETE FROM unknown_visitors WHERE destination = ? AND visitor = ?"
 
 
-def make(conn: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[Place, int]:
+def make(conn: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[GoalPlace, int]:
     """Write goals, except those that exist already; return the ids of the new ones."""
     written = driver_of(conn).insert(_MAKE, [tuple(row[name] for name in _COLUMNS) for row in rows])
     return {(destination, once_key): goal_id for goal_id, destination, once_key in written}
@@ -78,31 +78,32 @@ def write_keys(conn: Connection, rows: Sequence[tuple[int, str]]) -> None:
 def keys_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[Key]]:
     """The keys that lead to each of these goals."""
     found: dict[int, list[Key]] = {goal_id: [] for goal_id in goal_ids}
-    for goal_id, *key in driver_of(conn).among(_KEYS_OF, goal_ids):
+    for goal_id, *key in driver_of(conn).execute_in(_KEYS_OF, goal_ids):
         found[goal_id].append(Key(*key))
     return found
 
 
-def made_before(conn: Connection, places: Iterable[Place]) -> set[Place]:
+def made_before(conn: Connection, places: Iterable[GoalPlace]) -> set[GoalPlace]:
     """Which of these goals exist already, in any state."""
-    return {place for place in places if driver_of(conn).ask(_IS_MADE, place)}
+    return {place for place in places if driver_of(conn).execute(_IS_MADE, place)}
 
 
-def of_links(conn: Connection, threads: Collection[str], customers: Collection[str]) -> list[int]:
+def linked_to(conn: Connection, threads: Collection[str], customers: Collection[str]) -> list[int]:
     """The goals of these threads, of these customers, and of purchases seen with them."""
-    driver, whose = driver_of(conn), sorted(customers)
-    found = driver.among(_OF_THREADS, sorted(threads)) + driver.among(_OF_KEYS, whose) + driver.among(_SEEN_WITH, whose)
+    driver, weak = driver_of(conn), sorted(customers)
+    found = driver.execute_in(_OF_THREADS, sorted(threads))
+    found += driver.execute_in(_OF_KEYS, weak) + driver.execute_in(_SEEN_WITH, weak)
     return sorted({goal_id for (goal_id,) in found})
 
 
-def ask_about(conn: Connection, pairs: Iterable[Place], now: int) -> None:
+def ask_about(conn: Connection, pairs: Iterable[GoalPlace], now: int) -> None:
     """Queue these (destination, visitor) pairs to be asked about, unless already done."""
     driver_of(conn).insert(_ASK_ABOUT, [(*pair, now, now) for pair in sorted(set(pairs))])
 
 
-def trouble(conn: Connection, destination: str, visitor: str) -> str | None:
+def last_problem(conn: Connection, destination: str, visitor: str) -> str | None:
     """Why the last request about this visitor had no answer."""
-    return next((message for (message,) in driver_of(conn).ask(_TROUBLE, (destination, visitor))), None)
+    return next((message for (message,) in driver_of(conn).execute(_TROUBLE, (destination, visitor))), None)
 
 
 def strangers(conn: Connection, candidates: Iterable[NamedVisitor | Evidence], now: int) -> Strangers:
@@ -111,8 +112,8 @@ def strangers(conn: Connection, candidates: Iterable[NamedVisitor | Evidence], n
     for item in candidates:
         borrowed[item.visitor] = borrowed.get(item.visitor, False) or item.borrowed
     driver = driver_of(conn)
-    unknown = driver.among(_UNKNOWN, sorted(borrowed))
-    proved = driver.among(_PROOFS, sorted(visitor for visitor in borrowed if borrowed[visitor]))
+    unknown = driver.execute_in(_UNKNOWN, sorted(borrowed))
+    proved = driver.execute_in(_PROOFS, sorted(visitor for visitor in borrowed if borrowed[visitor]))
     return Strangers(
         {(destination, visitor): at_ms for destination, visitor, at_ms in unknown},
         {(destination, visitor): bool(known) for destination, visitor, known in proved},
@@ -122,9 +123,9 @@ def strangers(conn: Connection, candidates: Iterable[NamedVisitor | Evidence], n
 
 def note_unknown(conn: Connection, destination: str, visitor: str) -> None:
     """Record a destination's final answer that it does not know this visitor."""
-    driver_of(conn).ask(_NOTE_UNKNOWN, (destination, visitor))
+    driver_of(conn).execute(_NOTE_UNKNOWN, (destination, visitor))
 
 
 def forget_unknown(conn: Connection, destination: str, visitor: str) -> None:
     """Record that a destination knows this visitor after all."""
-    driver_of(conn).ask(_FORGET_UNKNOWN, (destination, visitor))
+    driver_of(conn).execute(_FORGET_UNKNOWN, (destination, visitor))

@@ -127,7 +127,7 @@ class TokenTries:
     last_at_ms: int | None = None
 
 
-def tried(conn: Connection) -> TokenTries:
+def wrong_tokens(conn: Connection) -> TokenTries:
     """The counts written by all processes."""
     count, last = facts.get(conn, _COUNT), facts.get(conn, _LAST)
     return TokenTries(int(count or 0), None if last is None else int(last))

@@ -61,7 +61,7 @@ _RELEASE: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class RoutingResult:
     """How routing an event ended."""
 
     event_id: int
@@ -77,7 +77,7 @@ def claim(conn: Connection, limit: int, token: str, lease_ms: int) -> list[Event
     if not chosen:
         return []
     rows = statements.claim(conn, chosen, token, lease_ms)
-    claimed = sorted(map(event_from, rows), key=lambda event: event.id)
+    claimed = sorted(map(event_from_values, rows), key=lambda event: event.id)
     for event in claimed:
         if event.tries > CRASHES_MAX:
             quarantine(conn, event.id, token, CRASHED)
@@ -96,7 +96,7 @@ def _choose(candidates: Sequence[tuple[int, int, int]]) -> list[int]:
     return fresh
 
 
-def finish_all(conn: Connection, token: str, ends: Sequence[End]) -> bool:
+def finish_all(conn: Connection, token: str, ends: Sequence[RoutingResult]) -> bool:
     """End the routing of these events. False: at least one lease was lost, so the caller must roll back the batch."""
     values = [(end.verdict.value, end.reason, end.trace_json, end.rules_hash, end.event_id, token) for end in ends]
     return not values or statements.finish(conn, values) == len(values)
@@ -147,18 +147,18 @@ def ignore(conn: Connection, event_id: int) -> bool:
     return conn.execute(statement).rowcount == 1
 
 
-def after(conn: Connection, event_id: int, limit: int) -> list[Event]:
+def stored_after(conn: Connection, event_id: int, limit: int) -> list[Event]:
     """The next events that still have their bodies, in order of arrival, for processing in batches."""
     those = select(events).where(events.c.id > event_id, events.c.body.is_not(None)).order_by(events.c.id).limit(limit)
-    return [event_of(row) for row in conn.execute(those)]
+    return [event_from_row(row) for row in conn.execute(those)]
 
 
-def event_of(row: Row[Any]) -> Event:
+def event_from_row(row: Row[Any]) -> Event:
     """Convert a row of `events` to the value that routing needs."""
-    return event_from([row._mapping[name] for name in statements.COLUMNS])  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
+    return event_from_values([row._mapping[name] for name in statements.COLUMNS])  # noqa: SLF001 - SQLAlchemy's public name for a row as a mapping
 
 
-def event_from(row: Sequence[Any]) -> Event:
+def event_from_values(row: Sequence[Any]) -> Event:
     """Convert values of `statements.COLUMNS` to an event."""
     (id_, source, provider, type_, provider_event_id, stated_at_ms, order_at_ms, test, account, *more) = row
     received_at_ms, state, headers, query, body, tries, verdict, reason, duplicates = more

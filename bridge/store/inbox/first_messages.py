@@ -45,23 +45,23 @@ class FirstMessages:
     def keep(self, source: str, token: str, sender: str) -> None:
         """Remember a message without waiting for the database."""
         with self._lock:
-            of_source = self._waiting.setdefault(source, {})
-            of_source.pop(token, None)
-            of_source[token] = sender
-            if len(of_source) > KEPT:
-                del of_source[next(iter(of_source))]
+            messages_of = self._waiting.setdefault(source, {})
+            messages_of.pop(token, None)
+            messages_of[token] = sender
+            if len(messages_of) > KEPT:
+                del messages_of[next(iter(messages_of))]
 
     def flush(self, store: Store) -> None:
         """Write the messages. If the store is unavailable, they are kept for the next time."""
         if not self._waiting:
             return
         with self._lock:
-            waiting = {source: dict(of_source) for source, of_source in self._waiting.items()}
+            waiting = {source: dict(messages_of) for source, messages_of in self._waiting.items()}
         store.run(lambda conn: _write(conn, waiting))
         with self._lock:
-            for source, of_source in waiting.items():
+            for source, messages_of in waiting.items():
                 self._waiting[source] = {
-                    token: sender for token, sender in self._waiting[source].items() if token not in of_source
+                    token: sender for token, sender in self._waiting[source].items() if token not in messages_of
                 }
             self._waiting = {source: left for source, left in self._waiting.items() if left}
 
@@ -84,7 +84,7 @@ def forget_old(conn: Connection, now: int) -> int:
     return conn.execute(delete(table).where(table.c.at_ms <= now - KEPT_MS)).rowcount
 
 
-def of_source(conn: Connection, source: str) -> list[FirstMessage]:
+def messages_of(conn: Connection, source: str) -> list[FirstMessage]:
     """The messages of the last hour, the latest first."""
     statement = select(table.c.token, table.c.sender, table.c.at_ms).where(
         table.c.source == source, table.c.at_ms > now_ms() - KEPT_MS

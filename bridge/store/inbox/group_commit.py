@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge import logs
 from bridge.errors import BridgeError, StoreError, StoreUnavailable
 from bridge.model import Ack, EventState
-from bridge.store.database.driver import spelled
+from bridge.store.database.driver import render
 from bridge.store.inbox import statements
 from bridge.text import storable
 
@@ -268,7 +268,7 @@ def store_rows(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former] =
     while left:
         distinct = {_identity(rows[at]): at for at in reversed(left)}
         values = [value for at in reversed(distinct.values()) for value in rows[at]]
-        inserted = set(driver.rows(_insert_text(len(distinct), driver.dialect), values))
+        inserted = set(driver.execute_raw(_insert_text(len(distinct), driver.dialect), values))
         for identity, at in distinct.items():
             answers[at] = Ack.ACCEPTED if identity in inserted else Ack.DUPLICATE
         left = [at for at in left if at not in answers]
@@ -285,7 +285,7 @@ def _stored_before(driver: Driver, rows: Sequence[_Row], former: Sequence[_Forme
         (source, event_type, key): event_id
         for source, keys in sorted(wanted.items())
         for statement in (_BY_KEY, _BY_KEY_2)
-        for event_id, event_type, key in (driver.among(statement, sorted(keys), (source,)) if keys else ())
+        for event_id, event_type, key in (driver.execute_in(statement, sorted(keys), (source,)) if keys else ())
     }
     return {
         at: known[place]
@@ -303,7 +303,7 @@ def _identity(row: _Row) -> _Row:
 def _insert_text(rows: int, dialect: str) -> str:
     """An INSERT that returns the (source, first key) of the new rows. These pairs must be distinct."""
     row = f"({'?, ' * len(_COLUMNS)}{{now}})"
-    return spelled(
+    return render(
         f"INSERT INTO events ({', '.join(_COLUMNS)}, received_at_ms) VALUES {', '.join([row] * rows)}"  # noqa: S608 - no value in it
         " ON CONFLICT DO NOTHING RETURNING source, dedupe_key",
         dialect,
@@ -316,11 +316,11 @@ def _count(driver: Driver, rows: Sequence[_Row], answers: dict[int, Ack], stored
         duplicate = answers[at] is Ack.DUPLICATE
         tally.setdefault(row[_SOURCE], [0, 0])[duplicate] += 1
         if at in stored_before:
-            driver.ask(_REPEATED_ID, (stored_before[at],))
+            driver.execute(_REPEATED_ID, (stored_before[at],))
         elif duplicate:
-            driver.ask(_REPEATED, (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
+            driver.execute(_REPEATED, (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
     for source in sorted(tally):
-        driver.ask(statements.STORED, (source, *tally[source]))
+        driver.execute(statements.STORED, (source, *tally[source]))
 
 
 _BY_KEY: Final = "SELECT id, type, dedupe_key FROM events WHERE source = ? AND dedupe_key IN ({names})"

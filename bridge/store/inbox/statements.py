@@ -56,14 +56,14 @@ def waiting(conn: Connection, limit: int) -> list[tuple[int, int, int]]:
     """The oldest events waiting for routing: (id, tries, bytes of the body)."""
     driver = driver_of(conn)
     look = _WAITING_POSTGRESQL if driver.dialect == "postgresql" else _WAITING
-    return [(event_id, tries, size) for event_id, tries, size in driver.ask(look, (limit,))]
+    return [(event_id, tries, size) for event_id, tries, size in driver.execute(look, (limit,))]
 
 
 def claim(conn: Connection, event_ids: Sequence[int], token: str, lease_ms: int) -> list[tuple[Any, ...]]:
     """Lease these events; return the values of `COLUMNS` for each, in any order."""
-    return driver_of(conn).among(_CLAIM, event_ids, (token, lease_ms))
+    return driver_of(conn).execute_in(_CLAIM, event_ids, (token, lease_ms))
 
 
 def finish(conn: Connection, ends: Sequence[tuple[Any, ...]]) -> int:
     """End the routing of events: (verdict, reason, trace, rules hash, id, token); return how many leases still held."""
-    return driver_of(conn).many(_FINISH, ends)
+    return driver_of(conn).execute_many(_FINISH, ends)

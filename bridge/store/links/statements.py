@@ -105,7 +105,7 @@ _EDGES: Final = (
 def lock(conn: Connection) -> None:
     """Take the lock for learning until this transaction ends. On SQLite, a write transaction holds it anyway."""
     if conn.dialect.name == "postgresql":
-        driver_of(conn).ask(_LOCK_POSTGRESQL)
+        driver_of(conn).execute(_LOCK_POSTGRESQL)
 
 
 class KeyRow(NamedTuple):
@@ -144,7 +144,7 @@ def expect(conn: Connection, keys: Iterable[Key], now: int) -> None:
 
 
 def read_keys(conn: Connection, keys: Sequence[str]) -> list[KeyRow]:
-    return [KeyRow(*row) for row in driver_of(conn).among(_KEYS, keys)]
+    return [KeyRow(*row) for row in driver_of(conn).execute_in(_KEYS, keys)]
 
 
 def write_edges(conn: Connection, observations: Iterable[Observation]) -> None:
@@ -173,12 +173,12 @@ def _of_mention(mention: Mention) -> tuple[int, int | None, str]:
 
 def evidence_of_threads(conn: Connection, threads: Sequence[str]) -> Iterator[tuple[str, Evidence]]:
     """(thread, evidence) for everything known about these threads."""
-    for thread, *row in driver_of(conn).among(_OF_THREADS, threads):
+    for thread, *row in driver_of(conn).execute_in(_OF_THREADS, threads):
         yield thread, _evidence(row)
 
 
 def evidence_of_keys(conn: Connection, keys: Sequence[str]) -> Iterator[Evidence]:
-    yield from map(_evidence, driver_of(conn).among(_OF_KEYS, keys))
+    yield from map(_evidence, driver_of(conn).execute_in(_OF_KEYS, keys))
 
 
 def _evidence(row: Sequence[Any]) -> Evidence:
@@ -195,28 +195,28 @@ def _evidence(row: Sequence[Any]) -> Evidence:
 
 def customers_of(conn: Connection, threads: Sequence[str]) -> list[tuple[str, Key]]:
     """(thread, key): the customers and people named together with the threads' keys."""
-    return [(thread, Key(*customer)) for thread, *customer in driver_of(conn).among(_CUSTOMERS, threads)]
+    return [(thread, Key(*customer)) for thread, *customer in driver_of(conn).execute_in(_CUSTOMERS, threads)]
 
 
 def people_of(conn: Connection, customers: Sequence[str]) -> list[tuple[str, Key]]:
     """(customer, person): the people named together with these customers."""
-    return [(one, Key(*person)) for one, *person in driver_of(conn).among(_PEOPLE_OF, customers)]
+    return [(one, Key(*person)) for one, *person in driver_of(conn).execute_in(_PEOPLE_OF, customers)]
 
 
 def customers_with(conn: Connection, people: Sequence[str]) -> list[tuple[str, Key]]:
     """(person, customer): the customers named together with these people."""
-    return [(one, Key(*other)) for one, *other in driver_of(conn).among(_CUSTOMERS_WITH, people)]
+    return [(one, Key(*other)) for one, *other in driver_of(conn).execute_in(_CUSTOMERS_WITH, people)]
 
 
 def guests_with(conn: Connection, people: Sequence[str]) -> list[tuple[str, str]]:
     """(person, address): the addresses named together with these people by events without a customer."""
-    return [(person, address) for person, address in driver_of(conn).among(_GUESTS, people) if address != person]
+    return [(person, address) for person, address in driver_of(conn).execute_in(_GUESTS, people) if address != person]
 
 
 def with_one_customer(conn: Connection, keys: Sequence[str]) -> set[str]:
     """Those of these keys whose events name one common customer (`keys_of_one_customer`)."""
     events: dict[tuple[str, int, int], tuple[set[str], bool | None]] = {}
-    for key, event_id, element, named, customer in driver_of(conn).among(_NAMED_TOGETHER, keys):
+    for key, event_id, element, named, customer in driver_of(conn).execute_in(_NAMED_TOGETHER, keys):
         mine, _ = events.setdefault((key, event_id, element), (set(), named))
         if customer is not None:
             mine.add(customer)
@@ -225,23 +225,23 @@ def with_one_customer(conn: Connection, keys: Sequence[str]) -> set[str]:
 
 def sizes(conn: Connection, threads: Sequence[str]) -> dict[str, int]:
     """How many keys each thread has."""
-    return dict(driver_of(conn).among(_SIZES, threads))
+    return dict(driver_of(conn).execute_in(_SIZES, threads))
 
 
 def rename(conn: Connection, names: Mapping[str, str]) -> None:
     """Move the keys of threads into other threads: old name → new name."""
     if names:
-        driver_of(conn).many(_RENAME, [(name, old) for old, name in names.items()])
+        driver_of(conn).execute_many(_RENAME, [(name, old) for old, name in names.items()])
 
 
 def keys_in(conn: Connection, threads: Sequence[str]) -> list[str]:
-    return [key for (key,) in driver_of(conn).among(_IN_THREADS, threads)]
+    return [key for (key,) in driver_of(conn).execute_in(_IN_THREADS, threads)]
 
 
 def edges_in(conn: Connection, threads: Sequence[str]) -> list[tuple[str, ...]]:
     """Which keys of these threads each event named together."""
     edges: dict[tuple[int, int], list[str]] = {}
-    for event_id, element, key in driver_of(conn).among(_EDGES, threads):
+    for event_id, element, key in driver_of(conn).execute_in(_EDGES, threads):
         edges.setdefault((event_id, element), []).append(key)
     return list(map(tuple, edges.values()))
 
@@ -249,6 +249,6 @@ def edges_in(conn: Connection, threads: Sequence[str]) -> list[tuple[str, ...]]:
 def stop(conn: Connection, key: str, reason: str, now: int, parts: Mapping[str, str]) -> None:
     """Stop a key from joining others; `parts` says which thread each of the others is in now."""
     driver = driver_of(conn)
-    driver.ask(_STOP, (now, reason, key))
+    driver.execute(_STOP, (now, reason, key))
     if parts:
-        driver.many(_MOVE, [(name, moved) for moved, name in parts.items()])
+        driver.execute_many(_MOVE, [(name, moved) for moved, name in parts.items()])

@@ -78,7 +78,7 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retri
     return (Retried.DRY if row.state == "dry" else Retried.WAITS), goal_id
 
 
-def send_gathered(conn: Connection, goal_id: int) -> Retried:
+def send_dry(conn: Connection, goal_id: int) -> Retried:
     """Send a goal that a dry rule made, unless it has grown older than its `max_age`."""
     row = conn.execute(select(goals).where(goals.c.id == goal_id, _GATHERED).with_for_update()).first()
     if row is None:

@@ -49,7 +49,7 @@ UNDER_WAY: Final = "under_way"  # a delivery that has no outcome yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ActivityFilter:
     """Which rows to list; None: all. before, after: list only rows before, or after, this id.
 
     state: of an event or a goal; for a delivery, its outcome. type, verdict: of an event. name and the fields after it:
@@ -111,7 +111,7 @@ class MatchCount:
 
 
 def page(
-    conn: Connection, kind: str, wanted: Wanted, size: int = PAGE, enough: Callable[[], bool] = lambda: False
+    conn: Connection, kind: str, wanted: ActivityFilter, size: int = PAGE, enough: Callable[[], bool] = lambda: False
 ) -> ActivityPage:
     """The next rows that match. enough: whether to stop before LOOKED_MAX rows have been examined."""
     of, down = _KINDS[kind], wanted.after is None
@@ -131,7 +131,9 @@ def page(
     return ActivityPage(tuple(found if down else reversed(found)), looked, reached)
 
 
-def count(conn: Connection, kind: str, wanted: Wanted, enough: Callable[[], bool] = lambda: False) -> MatchCount:
+def count(
+    conn: Connection, kind: str, wanted: ActivityFilter, enough: Callable[[], bool] = lambda: False
+) -> MatchCount:
     """How many rows match, as far as a page would examine them."""
     of, looked, reached, found = _KINDS[kind], 0, None, Counter[str]()
     for step in _steps(conn, of, wanted):
@@ -145,7 +147,7 @@ def count(conn: Connection, kind: str, wanted: Wanted, enough: Callable[[], bool
     return MatchCount(dict(found), reached)
 
 
-def newer(conn: Connection, kind: str, wanted: Wanted, after: int) -> int:
+def newer(conn: Connection, kind: str, wanted: ActivityFilter, after: int) -> int:
     """How many rows after this one match: at most NEW_MAX, and only among the next ones."""
     of, within = _KINDS[kind], _between(after + 1, after + 1 + _NEXT)
     ids = of.select.with_only_columns(of.id).where(within(of.id), *of.filter(wanted, within))
@@ -166,7 +168,7 @@ def sources(conn: Connection) -> list[str]:
 
 
 def search_bodies(
-    conn: Connection, wanted: Wanted, needles: Sequence[bytes], enough: Callable[[], bool] = lambda: False
+    conn: Connection, wanted: ActivityFilter, needles: Sequence[bytes], enough: Callable[[], bool] = lambda: False
 ) -> ActivityPage:
     """Those of the next BODIES_STEP events that match and whose bodies contain one of these (lower-case) needles."""
     found: list[int] = []
@@ -216,8 +218,8 @@ class _Kind:
     came_at_ms: Column[int]
     select: Select[*tuple[Any, ...]]
     rows: Callable[[Connection, Select[*tuple[Any, ...]]], list[Any]]
-    filter: Callable[[Wanted, Within], list[ColumnElement[bool]]]
-    few: Callable[[Connection, Wanted], list[int] | None]
+    filter: Callable[[ActivityFilter, Within], list[ColumnElement[bool]]]
+    few: Callable[[Connection, ActivityFilter], list[int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,9 @@ class _Step:
     reached: int | None
 
 
-def _steps(conn: Connection, of: _Kind, wanted: Wanted, first: int = _FIRST, most: int = _STEP_MAX) -> Iterator[_Step]:
+def _steps(
+    conn: Connection, of: _Kind, wanted: ActivityFilter, first: int = _FIRST, most: int = _STEP_MAX
+) -> Iterator[_Step]:
     """All rows that may match, some at a time, in the order of the page."""
     low, high = _bounds(conn, of, wanted)
     few = of.few(conn, wanted)
@@ -242,12 +246,12 @@ def _steps(conn: Connection, of: _Kind, wanted: Wanted, first: int = _FIRST, mos
         yield from _by_ids(conn, of, wanted, low, high, (first, most))
 
 
-def _step(of: _Kind, wanted: Wanted, within: Within, looked: int, reached: int | None) -> _Step:
+def _step(of: _Kind, wanted: ActivityFilter, within: Within, looked: int, reached: int | None) -> _Step:
     return _Step((within(of.id), *of.filter(wanted, within)), looked, reached)
 
 
 def _by_ids(
-    conn: Connection, of: _Kind, wanted: Wanted, low: int, high: int, sizes: tuple[int, int]
+    conn: Connection, of: _Kind, wanted: ActivityFilter, low: int, high: int, sizes: tuple[int, int]
 ) -> Iterator[_Step]:
     """Steps by id. Each begins at the next existing row, because ids may have gaps of any size."""
     size, most = sizes
@@ -268,7 +272,7 @@ def _between(start: int, end: int) -> Within:
 _BY_STATE: Final = (EventState.RECEIVED.value, EventState.QUARANTINED.value)  # an index has these in the order of ids
 
 
-def _in_state(conn: Connection, of: _Kind, wanted: Wanted, low: int, high: int) -> Iterator[_Step]:
+def _in_state(conn: Connection, of: _Kind, wanted: ActivityFilter, low: int, high: int) -> Iterator[_Step]:
     """The events in a state, in the order of their index, so that the planner uses no other index."""
     place, down = tuple_(events.c.state, events.c.id), wanted.after is None
     order = (events.c.state.desc(), events.c.id.desc()) if down else (events.c.state, events.c.id)
@@ -284,7 +288,7 @@ def _listed(ids: Sequence[int]) -> Within:
     return lambda column: column.in_(ids)
 
 
-def _bounds(conn: Connection, of: _Kind, wanted: Wanted) -> tuple[int, int]:
+def _bounds(conn: Connection, of: _Kind, wanted: ActivityFilter) -> tuple[int, int]:
     """The lowest id that may match, and the id before which rows may match."""
     low, high = (conn.execute(select(end(of.id))).scalar() for end in (func.min, func.max))  # together: SQLite walks
     if low is None or high is None:
@@ -309,7 +313,7 @@ def _nearest(conn: Connection, of: _Kind, reached: ColumnElement[bool], order: C
     return conn.execute(select(of.id).where(reached).order_by(order).limit(_OUT_OF_ORDER)).scalars().all()
 
 
-def _until_ms(conn: Connection, of: _Kind, wanted: Wanted) -> int | None:
+def _until_ms(conn: Connection, of: _Kind, wanted: ActivityFilter) -> int | None:
     """The time before which rows may match: for a source that fell silent, shortly after its last event."""
     if wanted.source is None or of.id is not events.c.id:
         return wanted.until_ms
@@ -322,7 +326,7 @@ def _until_ms(conn: Connection, of: _Kind, wanted: Wanted) -> int | None:
 # ------------------------------------------------------------------------------------------------------ rare values
 
 
-def _few_events(conn: Connection, wanted: Wanted) -> list[int] | None:
+def _few_events(conn: Connection, wanted: ActivityFilter) -> list[int] | None:
     if wanted.source is None and wanted.verdict is None:
         return None
     of = [wanted.source] if wanted.source is not None else sources(conn)
@@ -336,7 +340,7 @@ def _few_events(conn: Connection, wanted: Wanted) -> list[int] | None:
 _PLACE: Final = (events.c.source, events.c.state, events.c.verdict)  # ix_events_source_state_verdict
 
 
-def _few_goals(conn: Connection, wanted: Wanted) -> list[int] | None:
+def _few_goals(conn: Connection, wanted: ActivityFilter) -> list[int] | None:
     if wanted.state is None:
         return None
     found = _with_prefix(conn, goals.c.id, (goals.c.state, goals.c.due_at_ms), (wanted.state,), _FEW + 1)
@@ -367,7 +371,7 @@ def _plain(column: Column[Any]) -> ColumnElement[Any]:
     return column + 0 if column.type.python_type is int else column.concat("")
 
 
-def _same(columns: Any, wanted: Wanted, *names: str) -> list[ColumnElement[bool]]:
+def _same(columns: Any, wanted: ActivityFilter, *names: str) -> list[ColumnElement[bool]]:
     given = ((columns[name], getattr(wanted, name)) for name in names)
     return [
         column == value if isinstance(value, bool) else _plain(column) == value
@@ -376,7 +380,7 @@ def _same(columns: Any, wanted: Wanted, *names: str) -> list[ColumnElement[bool]
     ]
 
 
-def _period(came_at_ms: Column[int], wanted: Wanted) -> list[ColumnElement[bool]]:
+def _period(came_at_ms: Column[int], wanted: ActivityFilter) -> list[ColumnElement[bool]]:
     since, until = wanted.since_ms, wanted.until_ms
     return [
         *([_plain(came_at_ms) >= since] if since is not None else ()),
@@ -391,7 +395,7 @@ def _has(text: str | None, *columns: Column[Any]) -> list[ColumnElement[bool]]:
     return [or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns))]
 
 
-def _of_goal(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _of_goal(wanted: ActivityFilter) -> list[ColumnElement[bool]]:
     found = _same(goals.c, wanted, "name", "rule_id", "destination")
     if wanted.visitor is not None:
         known = _plain(goals.c.visitor).is_not(None)
@@ -399,7 +403,7 @@ def _of_goal(wanted: Wanted) -> list[ColumnElement[bool]]:
     return found
 
 
-def _filter_events(wanted: Wanted, within: Within) -> list[ColumnElement[bool]]:
+def _filter_events(wanted: ActivityFilter, within: Within) -> list[ColumnElement[bool]]:
     found = _same(events.c, wanted, "source", "state", "test", "type", "verdict")
     found += [*_period(events.c.received_at_ms, wanted), *_has(wanted.reason, events.c.reason)]
     of_goal = _of_goal(wanted)
@@ -408,13 +412,13 @@ def _filter_events(wanted: Wanted, within: Within) -> list[ColumnElement[bool]]:
     return found
 
 
-def _filter_goals(wanted: Wanted, _within: Within) -> list[ColumnElement[bool]]:
+def _filter_goals(wanted: ActivityFilter, _within: Within) -> list[ColumnElement[bool]]:
     found = _same(goals.c, wanted, "source", "state", "test")
     found += [*_period(goals.c.created_at_ms, wanted), *_has(wanted.reason, goals.c.reason, goals.c.message)]
     return found + _of_goal(wanted)
 
 
-def _filter_deliveries(wanted: Wanted, _within: Within) -> list[ColumnElement[bool]]:
+def _filter_deliveries(wanted: ActivityFilter, _within: Within) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
     of_goal = _same(goals.c, wanted, "source", "test") + _of_goal(wanted)
     if of_goal:  # a scalar subquery: for a join, PostgreSQL would scan all goals

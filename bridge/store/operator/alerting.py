@@ -140,7 +140,7 @@ def delivered(conn: Connection, now: int) -> list[Row[*tuple[Any, ...]]]:
     return list(conn.execute(_DELIVERED))
 
 
-def queued(conn: Connection, goal_ids: Sequence[int]) -> None:
+def mark_queued(conn: Connection, goal_ids: Sequence[int]) -> None:
     """Record that messages about these goals were made."""
     conn.execute(update(goals).where(goals.c.id.in_(goal_ids), _IS_WANTED).values(notify="queued"))
 
@@ -148,7 +148,7 @@ def queued(conn: Connection, goal_ids: Sequence[int]) -> None:
 _IS_WANTED: Final = and_(goals.c.notify == literal_column("'wanted'"), goals.c.state == literal_column("'delivered'"))
 _found_after_a_restore: Final = (
     select(attempts.c.id)
-    .where(attempts.c.goal_id == goals.c.id, restoring.stands_for_a_restore(), attempts.c.outcome == "delivered")
+    .where(attempts.c.goal_id == goals.c.id, restoring.is_restore_mark(), attempts.c.outcome == "delivered")
     .exists()
 )
 _MISS: Final = (
@@ -238,7 +238,7 @@ def settle(conn: Connection, claim: AlertClaim, state: str, reason: str | None, 
         conn.execute(update(goals).where(goals.c.id == claim.goal_id).values(told))
 
 
-def empty(conn: Connection, goal_ids: Sequence[int]) -> None:
+def clear_text(conn: Connection, goal_ids: Sequence[int]) -> None:
     """Remove the text of messages about these goals."""
     state = case((alerts.c.state == "due", "dropped"), else_=alerts.c.state)
     conn.execute(update(alerts).where(alerts.c.goal_id.in_(goal_ids)).values(title="", body="", state=state))

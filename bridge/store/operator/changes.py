@@ -51,17 +51,17 @@ def record(conn: Connection, what: str, about: str, sentence: str, row: int | No
     return row
 
 
-def each(
+def act_on_each(
     store: Store,
     what: str,
     rows: Iterable[tuple[int, str]],
     act: Callable[[Connection, int], T],
-    said: Callable[[T], str | None],
-    became: str,
+    describe: Callable[[T], str | None],
+    summary: str,
 ) -> list[T]:
     """Act on each of these (id, label) rows in its own transaction, and record all as one change that grows.
 
-    said: the sentence for one result; None: nothing was done. became: the same for several.
+    describe: the sentence for one result; None: nothing was done. summary: the sentence for several.
     """
     results: list[T] = []
     touched: list[str] = []
@@ -69,11 +69,11 @@ def each(
 
     def worked(conn: Connection, id_: int, label: str) -> tuple[T, list[str], int | None]:
         result = act(conn, id_)
-        text = said(result)
+        text = describe(result)
         if text is None:
             return result, touched, row
         now = [*touched, label]
-        sentence = f"{label} {text}." if len(now) == 1 else f"{named(now)} {became}."
+        sentence = f"{label} {text}." if len(now) == 1 else f"{named(now)} {summary}."
         return result, now, record(conn, what, now[0], sentence, row)
 
     for id_, label in rows:

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from sqlalchemy import Text, case, cast, delete, literal, null, or_, select, text, update
 
 from bridge.identity.threads import components
-from bridge.model import FINAL, PEOPLE
+from bridge.model import FINAL, PERSON_KINDS
 from bridge.model import VISITOR_PREFIX as PREFIX
 from bridge.store import clock
 from bridge.store.inbox import events as events_
@@ -76,11 +76,11 @@ class Person:
 # ---------------------------------------------------------------------------------------------------------- a key
 
 
-def key(conn: Connection, name: str) -> None:
+def forget_key(conn: Connection, name: str) -> None:
     """Forget one key and split what it joined. A person's key stays, but no longer links anything."""
     link_statements.lock(conn)
     kind = conn.execute(select(link_keys.c.kind).where(link_keys.c.key == name)).scalar()
-    if kind in PEOPLE:
+    if kind in PERSON_KINDS:
         link_statements.stop(conn, name, CUT, clock.read_ms(conn), {})
         _delete(conn, [name], link_visitors.c.key)
         return
@@ -94,7 +94,7 @@ def key(conn: Connection, name: str) -> None:
 # ------------------------------------------------------------------------------------------------------- a person
 
 
-def naming(words: Iterable[str]) -> Callable[[str], bool]:
+def word_matcher(words: Iterable[str]) -> Callable[[str], bool]:
     """A function that finds these strings as whole words in a reading (see `readings`).
 
     `user_1` is not in `user_12`, nor `ann@example.com` in `joann@example.com` or `ann@example.com.au`.
@@ -129,9 +129,9 @@ _ESCAPED: Final = re.compile(r"\\(?:u([0-9a-f]{4})|(.))", re.DOTALL)
 _SPACES: Final = "nrtbf"
 
 
-def held(holds: Callable[[str], object], *parts: bytes) -> bool:
+def matches_any(matches: Callable[[str], object], *parts: bytes) -> bool:
     """Whether one of these parts matches in one of its readings."""
-    return any(holds(text_) for part in parts for text_ in readings(part))
+    return any(matches(text_) for part in parts for text_ in readings(part))
 
 
 def _plain(text: str) -> str:
@@ -146,32 +146,34 @@ def _unescaped(found: re.Match[str]) -> str:
 
 def search(
     store: Store,
-    holds: Callable[[str], object],
+    matches: Callable[[str], object],
     after: int = 0,
     pages: int | None = None,
     step: Callable[[int], None] = lambda _last: None,
 ) -> tuple[set[int], int | None]:
     """Search the events after this id. Returns the ids that match, and the last id searched (None: no more are left).
 
-    holds: whether an event's contents (body, headers, query) match in one of their readings. pages: how many at most;
+    matches: whether an event's contents (body, headers, query) match in one of their readings. pages: how many at most;
     None: all. step: called with the last id of each page.
     """
     found: set[int] = set()
     for _ in itertools.count() if pages is None else range(pages):
         with store.read() as conn:
-            page = events_.after(conn, after, _PAGE)
+            page = events_.stored_after(conn, after, _PAGE)
         if not page:
             return found, None
         for event in page:
             beside = json.dumps([dict(event.headers), dict(event.query)], ensure_ascii=False).encode("utf-8", "replace")
-            if held(holds, event.body or b"", beside):
+            if matches_any(matches, event.body or b"", beside):
                 found.add(event.id)
         after = page[-1].id
         step(after)
     return found, after
 
 
-def whole(conn: Connection, *, visitor: str | None, seeds: Iterable[int] = (), people: Iterable[str] = ()) -> Person:
+def find_person(
+    conn: Connection, *, visitor: str | None, seeds: Iterable[int] = (), people: Iterable[str] = ()
+) -> Person:
     """Everything linked to what is known of a person. seeds: events that contain one of their strings.
 
     people: keys, complete or as bare ids: of customers, users and hashes of e-mail addresses.
@@ -221,10 +223,10 @@ def _pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
         yield values[start : start + _PIECE]
 
 
-def remove(conn: Connection, person: Person, holds: Callable[[str], object] = lambda _text: False) -> None:
+def remove(conn: Connection, person: Person, matches: Callable[[str], object] = lambda _text: False) -> None:
     """Remove everything about the person; a goal not sent yet is never sent.
 
-    holds: as for `search`; finds the person in goals of events that only mention them.
+    matches: as for `search`; finds the person in goals of events that only mention them.
     """
     link_statements.lock(conn)
     if conn.dialect.name == "sqlite":
@@ -237,35 +239,35 @@ def remove(conn: Connection, person: Person, holds: Callable[[str], object] = la
         conn.execute(update(attempts).where(attempts.c.goal_id.in_(some)).values(message=None, lease_token=""))
         conn.execute(update(goals).where(goals.c.id.in_(some)).values(_EMPTY_GOAL | {"message": why}))
         _delete(conn, some, goal_keys.c.goal_id, lookups.c.goal_id)
-        alerting.empty(conn, some)
+        alerting.clear_text(conn, some)
     for some in _pieces(sorted(person.events)):
         conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": why}))
         _delete(conn, some, link_events.c.event_id)
-    _take_out(conn, sorted(person.mentions), holds, _BESIDE.format(at))
+    _take_out(conn, sorted(person.mentions), matches, _BESIDE.format(at))
     _forget_keys(conn, sorted(person.keys))
     for named in _pieces(sorted(visitors)):
         _delete(conn, named, link_visitors.c.visitor, unknown.c.visitor, proofs.c.visitor)
-    changes.forget_person(conn, naming({*person.keys, *visitors}))
+    changes.forget_person(conn, word_matcher({*person.keys, *visitors}))
     for named in _pieces(sorted(ids)):  # an event may have such an id (an order's); its dedupe key stays
         called_so = events.c.provider_event_id.in_(named), events.c.reason == why
         conn.execute(update(events).where(*called_so).values(provider_event_id=None))
 
 
-def _take_out(conn: Connection, mentions: Sequence[int], holds: Callable[[str], object], why: str) -> None:
+def _take_out(conn: Connection, mentions: Sequence[int], matches: Callable[[str], object], why: str) -> None:
     """Empty other people's events, and remove from their goals only what names the person."""
     for some in _pieces(mentions):
         conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": why}))
         for goal in conn.execute(select(goals).where(goals.c.event_id.in_(some))).all():
             told: dict[str, str] = json.loads(goal.metadata)
-            kept = {name: value for name, value in told.items() if not held(holds, f"{name} {value}".encode())}
+            kept = {name: value for name, value in told.items() if not matches_any(matches, f"{name} {value}".encode())}
             values: dict[str, Any] = {} if kept == told else {"metadata": json.dumps(kept, ensure_ascii=False)}
-            if held(holds, goal.description.encode()):
+            if matches_any(matches, goal.description.encode()):
                 values["description"] = ""
-            if held(holds, goal.once_key.encode()):
+            if matches_any(matches, goal.once_key.encode()):
                 values["once_key"] = _EMPTY_GOAL["once_key"]
             if values:
                 conn.execute(update(goals).where(goals.c.id == goal.id).values(values))
-                alerting.empty(conn, [goal.id])
+                alerting.clear_text(conn, [goal.id])
 
 
 def _forget_keys(conn: Connection, keys: Sequence[str]) -> None:

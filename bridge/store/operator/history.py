@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from bridge.store.database.driver import driver_of
-from bridge.store.inbox.events import event_from
+from bridge.store.inbox.events import event_from_values
 from bridge.store.inbox.statements import COLUMNS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Event
 
-    Place = tuple[str, str]  # what makes a goal unique: destination and once key
+    GoalPlace = tuple[str, str]  # what makes a goal unique: destination and once key
 
 PAGE: Final = 500  # events
 _LOOKED_AT: Final = 10_000  # events searched for the newest of each type
@@ -38,7 +38,7 @@ class EventSpan:
 
 def span(conn: Connection, since_ms: int) -> EventSpan:
     """The span of the events received since then."""
-    first = next((event_id for (event_id,) in driver_of(conn).ask(_FIRST, (since_ms,))), None)
+    first = next((event_id for (event_id,) in driver_of(conn).execute(_FIRST, (since_ms,))), None)
     return EventSpan(since_ms, first, _last(conn))
 
 
@@ -47,9 +47,9 @@ def page(conn: Connection, of: EventSpan, after: int | None = None) -> list[Even
     if of.first is None:
         return []
     driver, behind = driver_of(conn), of.first - 1 if after is None else after
-    while behind < of.last and (rows := driver.ask(_PAGE, (behind, PAGE))):
+    while behind < of.last and (rows := driver.execute(_PAGE, (behind, PAGE))):
         behind = rows[-1][0]
-        found = (event_from(row) for row in rows if row[0] <= of.last)
+        found = (event_from_values(row) for row in rows if row[0] <= of.last)
         if inside := [event for event in found if event.received_at_ms >= of.since_ms]:
             return inside
     return []
@@ -57,7 +57,7 @@ def page(conn: Connection, of: EventSpan, after: int | None = None) -> list[Even
 
 def some(conn: Connection, ids: Sequence[int]) -> list[Event]:
     """These events, in the order of their arrival."""
-    return [event_from(row) for row in sorted(driver_of(conn).among(_SOME, ids), key=itemgetter(0))]
+    return [event_from_values(row) for row in sorted(driver_of(conn).execute_in(_SOME, ids), key=itemgetter(0))]
 
 
 def newest(conn: Connection, sources: Iterable[str], since_ms: int) -> list[tuple[int, str, str]]:
@@ -65,22 +65,22 @@ def newest(conn: Connection, sources: Iterable[str], since_ms: int) -> list[tupl
 
     Only the last _LOOKED_AT events are examined, by the primary key.
     """
-    rows = driver_of(conn).among(_NEWEST, sorted(sources), (_last(conn) - _LOOKED_AT, since_ms))
+    rows = driver_of(conn).execute_in(_NEWEST, sorted(sources), (_last(conn) - _LOOKED_AT, since_ms))
     return sorted(((event_id, source, event_type) for event_id, source, event_type in rows), reverse=True)
 
 
 def _last(conn: Connection) -> int:
-    return driver_of(conn).ask(_LAST)[0][0] or 0
+    return driver_of(conn).execute(_LAST)[0][0] or 0
 
 
-def made_before(conn: Connection, places: Iterable[Place], event_id: int) -> set[Place]:
+def made_before(conn: Connection, places: Iterable[GoalPlace], event_id: int) -> set[GoalPlace]:
     """Which of these goals were made by an event before this one, whatever their state."""
     by_destination: dict[str, list[str]] = {}
     for destination, once_key in places:
         by_destination.setdefault(destination, []).append(once_key)
-    found: set[Place] = set()
+    found: set[GoalPlace] = set()
     for destination, keys in by_destination.items():
-        rows = driver_of(conn).among(_MADE_BEFORE, keys, (destination, event_id))
+        rows = driver_of(conn).execute_in(_MADE_BEFORE, keys, (destination, event_id))
         found.update((destination, key) for (key,) in rows)
     return found
 

@@ -14,7 +14,7 @@ from sqlalchemy import case, literal, null, select
 
 from bridge.store.delivery import restoring
 from bridge.store.goals import statements as goal_statements
-from bridge.store.inbox.events import event_of
+from bridge.store.inbox.events import event_from_row
 from bridge.store.links import lookups
 from bridge.store.operator import threads
 from bridge.store.operator.threads import among
@@ -238,7 +238,7 @@ def show_event(conn: Connection, event_id: int) -> EventDetail | None:
     if row is None:
         return None
     (line,) = _with_goals(conn, [row])
-    return EventDetail(line, event_of(row), _json(row.trace), row.rules_hash, _json(row.signature))
+    return EventDetail(line, event_from_row(row), _json(row.trace), row.rules_hash, _json(row.signature))
 
 
 def traces_of(conn: Connection, ids: Sequence[int]) -> dict[int, Json]:
@@ -251,7 +251,7 @@ def show_events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
     """Some events by our ids, in order of arrival, without bodies and traces: a timeline needs neither."""
     rows = conn.execute(_WITHOUT_BODIES.where(events.c.id.in_(ids)).order_by(events.c.id)).all()
     return [
-        EventDetail(line, event_of(row), None, row.rules_hash)
+        EventDetail(line, event_from_row(row), None, row.rules_hash)
         for line, row in zip(_with_goals(conn, rows), rows, strict=True)
     ]
 
@@ -281,7 +281,7 @@ def _details(
     tries, asked = attempts_of(conn, ids), lookups.of_goals(conn, ids)
     keys = threads.of_goals(conn, [row.id for row in unnamed])
     to_prove = {(row.destination, row.to_prove) for row in unnamed if row.to_prove}
-    troubles = {place: goal_statements.trouble(conn, *place) for place in to_prove}
+    troubles = {place: goal_statements.last_problem(conn, *place) for place in to_prove}
     return [
         GoalDetail(
             _goal(row),
@@ -348,7 +348,7 @@ _WITHOUT_BODIES: Final = select(
 )
 ATTEMPT_COLUMNS: Final = (
     *(attempts.c[field.name] for field in fields(AttemptLine) if field.name != "kind"),
-    case((restoring.stands_for_a_restore(), "restored"), else_=attempts.c.kind).label("kind"),
+    case((restoring.is_restore_mark(), "restored"), else_=attempts.c.kind).label("kind"),
 )
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from bridge.store.links.lookups import LookupPause
     from bridge.store.upkeep.jumps import Wait
 
-SEEN_LATELY_MS: Final = 30_000  # a running process sends a heartbeat every few seconds
+SEEN_RECENTLY_MS: Final = 30_000  # a running process sends a heartbeat every few seconds
 FORGOTTEN_MS: Final = 86_400_000  # a process that was killed is forgotten after a day
 _MANY: Final = 1_000  # no more than this are counted
 _SPAN: Final = 20_000  # ids
@@ -222,7 +222,7 @@ def durability_doubt(conn: Connection) -> str | None:
 # --------------------------------------------------------------------------------------------------- heartbeats
 
 
-def beat(conn: Connection, id_: str, *, kind: str, rules_hash: str | None, rules_fault: str | None) -> None:
+def record_heartbeat(conn: Connection, id_: str, *, kind: str, rules_hash: str | None, rules_fault: str | None) -> None:
     """Record that a process is alive and uses these rules. rules_fault: why it refused newer ones."""
     seen = {"seen_at_ms": now_ms(), "rules_hash": rules_hash, "rules_fault": rules_fault}
     new = insert(workers, conn.dialect.name).values(id=id_, kind=kind, started_at_ms=now_ms(), **seen)
@@ -230,12 +230,12 @@ def beat(conn: Connection, id_: str, *, kind: str, rules_hash: str | None, rules
     conn.execute(delete(workers).where(workers.c.seen_at_ms < now_ms() - FORGOTTEN_MS))
 
 
-def gone(conn: Connection, id_: str) -> None:
+def record_stop(conn: Connection, id_: str) -> None:
     """Record that a process ended cleanly."""
     conn.execute(delete(workers).where(workers.c.id == id_))
 
 
-def all_seen(conn: Connection, within_ms: int) -> list[Heartbeat]:
+def heartbeats(conn: Connection, within_ms: int) -> list[Heartbeat]:
     """The processes seen within this time, the latest first."""
     query = select(workers).where(workers.c.seen_at_ms >= now_ms() - within_ms).order_by(workers.c.seen_at_ms.desc())
     return [Heartbeat(*row) for row in conn.execute(query)]
@@ -262,11 +262,11 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
         held=_up_to_many(conn, goals, "held"),
         destinations=known,
         sources=counted,
-        heartbeats=tuple(all_seen(conn, SEEN_LATELY_MS)),
+        heartbeats=tuple(heartbeats(conn, SEEN_RECENTLY_MS)),
         lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
         failed_rules=_failed_rules(conn),
         forgetting_waits=jumps.recall(conn).wait,
-        wrong_tokens=counters.tried(conn),
+        wrong_tokens=counters.wrong_tokens(conn),
         attribution=attribution.read(conn, [state.source for state in counted], now) if configured else (),
         alert_trouble=AlertTrouble(len(troubles), *troubles[0]) if troubles else None,
     )

@@ -306,7 +306,7 @@ def progress(conn: Connection) -> Progress:
     return Progress(*(bool(value) for value in conn.execute(_PROGRESS).one()))
 
 
-def came(conn: Connection, since_ms: int, until_ms: int) -> int:
+def events_received(conn: Connection, since_ms: int, until_ms: int) -> int:
     """How many events were received in this time span."""
     return int(conn.execute(_CAME, {"since": since_ms, "until": until_ms}).scalar_one())
 

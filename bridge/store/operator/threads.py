@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, or_, select, union
 
-from bridge.model import PEOPLE
+from bridge.model import PERSON_KINDS
 from bridge.store.links import statements
 from bridge.store.schema import goal_keys, goals, link_events, link_keys, link_visitors
 
@@ -26,7 +26,7 @@ EVENTS_MAX: Final = 100
 _SEEN: Final = 2_000  # keys that events named last, of which those of people and customers are shown
 _ENDS: Final = 500  # events
 _ELEMENTS: Final = 999_999_999  # per event; see `statements.MATES`
-_WHO: Final = ("customer", *PEOPLE)
+_WHO: Final = ("customer", *PERSON_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,11 @@ def about(conn: Connection, keys: Sequence[KeyLine], *, ends: bool = False) -> T
     """
     given = _linking(keys) or list(keys)
     together = {key.key: key for key in keys}
-    of_person = [key.key for key in given if key.kind in PEOPLE]
+    of_person = [key.key for key in given if key.kind in PERSON_KINDS]
     if of_person:
         together |= {key.key: key for key in _named_with(conn, of_person, ends=ends)}
     customers = [key for key in (*given, *_linking(together.values())) if key.thread is None]
-    if named_with := [key.key for key in customers if key.kind not in PEOPLE]:
+    if named_with := [key.key for key in customers if key.kind not in PERSON_KINDS]:
         together |= {key.key: key for key in _named_with(conn, named_with, ends=ends)}
     threads = {key.thread for key in _linking(together.values()) if key.thread is not None}
     together |= {key.key: key for key in _in_threads(conn, threads)}
@@ -123,7 +123,7 @@ def of_visitor(conn: Connection, visitor: str, *, ends: bool = False) -> Thread:
     linking = _linking(found)
     if not linking:
         return _thread(conn, found)
-    given = [key for key in linking if key.thread is not None or key.kind in PEOPLE] or linking
+    given = [key for key in linking if key.thread is not None or key.kind in PERSON_KINDS] or linking
     return about(conn, [*given, *(key for key in found if key.stopped_reason)], ends=ends)
 
 

@@ -96,7 +96,7 @@ def moved(conn: Connection, memory: Memory, delta: int) -> Memory:
     return replace(memory, moved_ms=memory.moved_ms + delta)
 
 
-def stood_still(conn: Connection, delta: int) -> None:
+def clock_unknown(conn: Connection, delta: int) -> None:
     """Note that the clock may have been set by an unknown amount: its offset from DataFast's must be learned again."""
     _forget_skews(conn, delta - BEAT_MS, delta)
 
@@ -163,7 +163,7 @@ def grew_too_old(gaps: Sequence[Gap]) -> ColumnElement[bool]:
     return or_(false(), *((expires > before) & (expires <= after) for before, after in gaps))
 
 
-def let_go(conn: Connection) -> list[int]:
+def release_held(conn: Connection) -> list[int]:
     """Release goals that are not too old after all, because the clock is correct again; return their ids."""
     too_old_no_more = goals.c.state == "held", goals.c.reason == REASON, goals.c.expires_at_ms > now_ms()
     again = {"state": "pending", "reason": None, "message": None, "due_at_ms": now_ms(), "changed_at_ms": now_ms()}

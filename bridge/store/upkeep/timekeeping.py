@@ -46,7 +46,7 @@ class _Clocks(NamedTuple):
 
 
 class Timekeeper:
-    """One per working process. `look` and `forget` are called by one thread, `steady` by any."""
+    """One per working process. `check` and `forget` are called by one thread, `steady` by any."""
 
     def __init__(self, store: Store, settings: Settings, *, monotonic_ms: Callable[[], int]) -> None:
         self._store = store
@@ -66,15 +66,15 @@ class Timekeeper:
         """The database's time; after a jump that has not been handled, what it would be without the jump."""
         return now_ms - self._step(_Clocks(now_ms, self._monotonic_ms()), 0)
 
-    def even(self, conn: Connection) -> int | None:
-        """The clock whose offset from DataFast's is known. None after a step that has not been handled.
+    def trusted_clock(self, conn: Connection) -> int | None:
+        """The time by the clock whose offset from DataFast's is known; None after a step that has not been handled.
 
         A clock that was set looks the same as a suspended machine, during which DataFast's clock went on as well.
         """
         clocks, memory = self._clocks(conn)
         return None if self._stepped(memory, clocks) else clocks.now_ms
 
-    def judged(self, conn: Connection) -> int:
+    def expiry_clock(self, conn: Connection) -> int:
         """The time that decides whether something may be given up."""
         clocks, memory = self._clocks(conn)
         return clocks.now_ms - max(0, self._stepped(memory, clocks))
@@ -103,7 +103,7 @@ class Timekeeper:
                 return _Clocks(now, after), memory
         raise StoreUnavailable("the database answers too slowly to tell the time by its clock")
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Find out, at most once per second, whether the clock jumped or a stored time lies too far ahead."""
         monotonic = self._monotonic_ms()
         if self._seen is not None and 0 <= monotonic - self._seen.monotonic_ms < LOOK_MS:
@@ -129,14 +129,14 @@ class Timekeeper:
         if gap is not None and self._stepped(memory, clocks):
             memory = jumps.moved(conn, memory, gap[1] - gap[0])
         elif gap is not None:
-            jumps.stood_still(conn, gap[1] - gap[0])
+            jumps.clock_unknown(conn, gap[1] - gap[0])
         if gap is not None and abs(gap[1] - gap[0]) > JUMP_MS:
             memory = self._jumped(conn, memory, *gap)
         done = self._ahead.bring_back(conn, now)
         if done:
             log.warning("clock.brought_back", rows=done)
         if gap is not None or done or self._seen is None:
-            freed = jumps.let_go(conn)
+            freed = jumps.release_held(conn)
             if freed:
                 log.info("clock.let_go", goals=[f"goal_{goal_id}" for goal_id in freed])
         if gap is not None or _beats(memory, now):
@@ -178,7 +178,7 @@ class Timekeeper:
         return memory.wait is None and self._gap(memory, clocks) is None
 
     def _may_forget(self, conn: Connection) -> int | None:
-        """The time to delete rows by: the one that was judged, because the clock may jump right afterwards."""
+        """The time to delete rows by: the one that was checked, because the clock may jump right afterwards."""
         clocks, memory = self._clocks(conn)
         now = clocks.now_ms
         if self._seen is None or self._gap(memory, clocks) is not None:

@@ -14,7 +14,7 @@ from bridge.errors import UsageError
 from bridge.model import EventState, GoalState, LookOutcome, OutcomeKind, Verdict
 from bridge.settings import duration_ms
 from bridge.store.operator import activity
-from bridge.store.operator.activity import Wanted
+from bridge.store.operator.activity import ActivityFilter
 from bridge.text import shown
 
 PATH: Final = "/console/activity"
@@ -49,7 +49,7 @@ class Filter:
 
     kind: str
     given: Mapping[str, str]
-    wanted: Wanted
+    wanted: ActivityFilter
 
     def address(self, path: str = PATH, **others: object) -> str:
         """The URL of this list, with some values replaced; None omits one."""
@@ -82,7 +82,7 @@ def read(values: Mapping[str, str], now_ms: int) -> Filter:
     wanted |= {f"{name}_ms": _time_ms(name, given[name], now_ms) for name in _TIMES if name in given}
     wanted |= {name: number(values, name) for name in _ROWS if values.get(name)}
     wanted["verdict" if kind == activity.EVENTS and state in tuple(Verdict) else "state"] = state
-    return Filter(kind, given, Wanted(**wanted))
+    return Filter(kind, given, ActivityFilter(**wanted))
 
 
 def within(seconds: float) -> Callable[[], bool]:
@@ -93,7 +93,7 @@ def within(seconds: float) -> Callable[[], bool]:
 
 def everything() -> Filter:
     """All events."""
-    return Filter(activity.EVENTS, {}, Wanted())
+    return Filter(activity.EVENTS, {}, ActivityFilter())
 
 
 _NARROW: Final = (*_TEXTS, *_YES_OR_NO, *_TIMES, "state", "verdict")

@@ -200,7 +200,7 @@ class Bench:
     def _taken(self, name: str) -> str:
         """Wait until the bridge has loaded the file, and say so."""
         for look in range(_LOOKS):
-            self.bridge.look_at_rules()
+            self.bridge.poll_rules()
             try:
                 if self.bridge.rules.files.get(name) == read_file(self.folder / name):
                     return ", and its rules are in force."

@@ -267,7 +267,7 @@ def test_an_answer_that_comes_while_a_goal_turns_to_that_visitor_is_not_missed(s
     with store.write() as conn:
         statements.lock(conn)
         delivery_statements.settle_proof(conn, asked, known=True, again_in_ms=0, message=None)
-        parking.proved(conn, "default", ALICE, shop.desk.settings)
+        parking.decide_proved(conn, "default", ALICE, shop.desk.settings)
         sender.start()
         sender.join(0.5)
     sender.join()

@@ -87,7 +87,7 @@ def test_a_goal_that_is_sent_again_is_looked_up_by_the_times_of_its_sends_alone(
     assert sending.row(lost).state == "unconfirmed"
     before = [attempt for attempt in attempts_of(sending, lost) if attempt.kind == "readback"]
     with sending.store.write() as conn:
-        jumps.stood_still(conn, 2 * 3_600_000)
+        jumps.clock_unknown(conn, 2 * 3_600_000)
     assert [attempt for attempt in attempts_of(sending, lost) if attempt.kind == "readback"] == before
 
 
@@ -95,7 +95,7 @@ def test_retention_counts_what_it_removes_and_forgetting_takes_the_answers_words
     sending.website.failure = GONE
     sending.run_for(15_000)
     with sending.store.write() as conn:
-        person = forgetting.whole(conn, visitor=ANN)
+        person = forgetting.find_person(conn, visitor=ANN)
         forgetting.remove(conn, person)
     assert [(attempt.kind, attempt.message) for attempt in attempts_of(sending, lost)] == [
         ("send", None),

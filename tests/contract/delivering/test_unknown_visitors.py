@@ -140,7 +140,7 @@ def test_a_claim_among_them_goes_by_an_index(store, sending):
     with overheard(store) as said, store.write() as conn:
         assert isinstance(claim(conn, "a"), Claim)
     with overheard(store) as waits, store.read() as conn:
-        claims.waits(conn, "default")
+        claims.peek(conn, "default")
     asked = [(statement, values) for statement, values in (*said, *waits) if "unknown_at_ms" in statement]
     assert len(asked) > 4
     for statement, values in asked:

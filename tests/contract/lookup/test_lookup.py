@@ -432,7 +432,7 @@ def test_one_question_is_asked_by_one_worker(shop, sandbox):
 
     class Slow:
         def ask(self, question, account):
-            seen.append((question.key.id, question.what))
+            seen.append((question.key.id, question.target))
             if len(seen) == 1:
                 shop.clock.advance(1_000)
                 assert second.step() == 0
@@ -540,7 +540,7 @@ def test_forgetting_a_person_takes_what_was_asked_along(shop):
     shop.later()
     assert shop.goals_of_visitor(ALICE) == 1
     with shop.store.write() as conn:
-        forgetting.remove(conn, forgetting.whole(conn, visitor=ALICE))
+        forgetting.remove(conn, forgetting.find_person(conn, visitor=ALICE))
     with shop.store.read() as conn:
         left = repr([conn.execute(select(table)).all() for table in schema.metadata.sorted_tables])
     for text in (ALICE, "sub_1'", "cus_1'", "cs_live_1", "in_1'"):
@@ -553,7 +553,7 @@ def test_a_person_who_is_forgotten_meanwhile_is_asked_about_no_more(shop):
 
     shop.desk.route(renewal())
     with shop.store.write() as conn:
-        forgetting.remove(conn, forgetting.whole(conn, visitor=None, people=["cus_1"]))
+        forgetting.remove(conn, forgetting.find_person(conn, visitor=None, people=["cus_1"]))
     assert shop.later() == 0
     assert shop.stripe.asked() == []
 

@@ -34,7 +34,7 @@ class Rows:
         event_id = self.event(id_, **kw)
         with self.store.write() as conn:
             (claimed,) = [event for event in events.claim(conn, 100, "t", 60_000) if event.id == event_id]
-            end = events.End(event_id, verdict_of(verdict), None, '{"rules": []}', "h")
+            end = events.RoutingResult(event_id, verdict_of(verdict), None, '{"rules": []}', "h")
             assert events.finish_all(conn, "t", [end])
         return claimed.id
 

@@ -11,7 +11,7 @@ from statements_kit import overheard, plan
 from bridge.store import schema
 from bridge.store.inbox import counters
 from bridge.store.operator import activity
-from bridge.store.operator.activity import Wanted
+from bridge.store.operator.activity import ActivityFilter
 
 NOW_MS = 1_790_000_000_000
 BIG = ("events", "goals", "attempts")
@@ -41,11 +41,11 @@ def walked(store, kind, wanted, **options):
         found += page.rows
         if page.reached is None:
             return found
-        wanted = Wanted(**{**fields_of(wanted), "before": page.reached})
+        wanted = ActivityFilter(**{**fields_of(wanted), "before": page.reached})
 
 
 def fields_of(wanted):
-    return {name: getattr(wanted, name) for name in Wanted.__slots__}
+    return {name: getattr(wanted, name) for name in ActivityFilter.__slots__}
 
 
 EXPECTED = {
@@ -88,7 +88,7 @@ def test_any_two_filters_find_what_both_let_through(store, listed):
             for event in reversed(every)
             if all(EXPECTED[name](event, of_event.get(event.id, ()), value) for name, value in given.items())
         ]
-        assert [line.id for line in walked(store, "events", Wanted(**given), size=4)] == expected, given
+        assert [line.id for line in walked(store, "events", ActivityFilter(**given), size=4)] == expected, given
 
 
 def test_goals_and_deliveries_are_found_by_their_own(store, listed):
@@ -102,24 +102,26 @@ def test_goals_and_deliveries_are_found_by_their_own(store, listed):
         ({"destination": "elsewhere"}, []),
         ({"source": "stripe", "rule_id": "r"}, goals),
     ):
-        assert [line.id for line in walked(store, "goals", Wanted(**given))] == [goal.id for goal in expected], given
-    rejected = walked(store, "deliveries", Wanted(state="rejected", name="goal1"), size=2)
+        assert [line.id for line in walked(store, "goals", ActivityFilter(**given))] == [
+            goal.id for goal in expected
+        ], given
+    rejected = walked(store, "deliveries", ActivityFilter(state="rejected", name="goal1"), size=2)
     assert {one.attempt.outcome for one in rejected} == {"rejected"}
     assert [one.goal.id for one in rejected] == [goal.id for goal in goals if goal.name == "goal1"]
 
 
 def test_a_page_stays_the_same_while_rows_arrive(store, listed):
     with store.read() as conn:
-        first = activity.page(conn, "events", Wanted(), 5)
-    below = Wanted(before=first.reached)
+        first = activity.page(conn, "events", ActivityFilter(), 5)
+    below = ActivityFilter(before=first.reached)
     with store.read() as conn:
         before = activity.page(conn, "events", below, 5)
     new = [listed.event(f"evt_new_{n}") for n in range(3)]
     with store.read() as conn:
         assert activity.page(conn, "events", below, 5) == before
-        assert activity.newer(conn, "events", Wanted(), first.rows[0].id) == 3
-        assert activity.newer(conn, "events", Wanted(source="nobody"), first.rows[0].id) == 0
-        above = activity.page(conn, "events", Wanted(after=first.rows[-1].id), 5)
+        assert activity.newer(conn, "events", ActivityFilter(), first.rows[0].id) == 3
+        assert activity.newer(conn, "events", ActivityFilter(source="nobody"), first.rows[0].id) == 0
+        above = activity.page(conn, "events", ActivityFilter(after=first.rows[-1].id), 5)
     assert [line.id for line in above.rows] == [new[0], *(line.id for line in first.rows[:4])]
 
 
@@ -130,10 +132,10 @@ def test_times_bound_the_list_exactly(store, listed, clock):
     clock.advance(1_000)
     until = clock.now_ms
     listed.event("evt_late")
-    found = walked(store, "events", Wanted(since_ms=since, until_ms=until))
+    found = walked(store, "events", ActivityFilter(since_ms=since, until_ms=until))
     assert [line.id for line in found] == inside[::-1]
-    assert walked(store, "events", Wanted(since_ms=until + 1)) == []
-    assert walked(store, "events", Wanted(until_ms=1)) == []
+    assert walked(store, "events", ActivityFilter(since_ms=until + 1)) == []
+    assert walked(store, "events", ActivityFilter(until_ms=1)) == []
 
 
 def many(store, number, first=10_000_000, **values):
@@ -152,7 +154,7 @@ def test_what_is_rare_is_found_at_once_however_old_it_is(store, listed):
     many(store, 2_600)
     for given in ({"state": "quarantined"}, {"source": "ghost"}, {"verdict": "matched"}):
         with store.read() as conn:
-            page = activity.page(conn, "events", Wanted(**given), enough=lambda: True)
+            page = activity.page(conn, "events", ActivityFilter(**given), enough=lambda: True)
         assert page.rows
         assert page.reached is None, given
 
@@ -160,9 +162,9 @@ def test_what_is_rare_is_found_at_once_however_old_it_is(store, listed):
 def test_what_no_index_knows_is_looked_for_in_parts(store, listed):
     many(store, 2_600)
     with store.read() as conn:
-        page = activity.page(conn, "events", Wanted(type="a.b"), enough=lambda: True)
+        page = activity.page(conn, "events", ActivityFilter(type="a.b"), enough=lambda: True)
         assert (page.rows, page.looked) == ((), 500)
-        rest = activity.page(conn, "events", Wanted(type="a.b", before=page.reached))
+        rest = activity.page(conn, "events", ActivityFilter(type="a.b", before=page.reached))
     assert len(rest.rows) == 31
     assert rest.looked < 4_000  # ten million numbers lie between them
 
@@ -172,7 +174,7 @@ def test_where_little_matches_few_statements_look_at_many_rows(store, rows):
     for number in range(20):
         rows.goal(event_id, id=10_000_000 + 900 * number)
     with overheard(store) as said, store.read() as conn:
-        assert activity.page(conn, "goals", Wanted(name="refund")).rows == ()
+        assert activity.page(conn, "goals", ActivityFilter(name="refund")).rows == ()
     assert sum("FROM goals" in statement for statement, _ in said) <= 18  # two for each step, and some to begin
 
 
@@ -180,8 +182,8 @@ def test_a_page_looks_at_no_more_than_so_many(store, listed, monkeypatch):
     many(store, 2_600)
     monkeypatch.setattr(activity, "LOOKED_MAX", 1_500)
     with store.read() as conn:
-        page = activity.page(conn, "events", Wanted(type="a.b"))
-        counted = activity.count(conn, "events", Wanted(type="a"))
+        page = activity.page(conn, "events", ActivityFilter(type="a.b"))
+        counted = activity.count(conn, "events", ActivityFilter(type="a"))
     assert (page.rows, page.looked) == ((), 1_500)
     assert (counted.number, counted.reached) == (1_500, page.reached)
 
@@ -193,7 +195,7 @@ def test_a_source_that_fell_silent_is_found_below_what_came_since(store, listed)
         conn.execute(delete(schema.source_counters))
         conn.execute(insert(schema.source_counters).values(source="old", last_accepted_at_ms=1_000))
     with store.read() as conn:
-        page = activity.page(conn, "events", Wanted(source="old"), enough=lambda: True)
+        page = activity.page(conn, "events", ActivityFilter(source="old"), enough=lambda: True)
     assert len(page.rows) == 50
 
 
@@ -204,10 +206,10 @@ def test_bodies_are_searched_in_parts_and_in_any_case(store, listed):
         conn.execute(update(schema.events).where(schema.events.c.id == 10_000_100).values(body=None))
     with store.read() as conn:
         for needle in (b"jane@example", b"\\u00fc"):
-            page = activity.search_bodies(conn, Wanted(), [b"nowhere", needle])
+            page = activity.search_bodies(conn, ActivityFilter(), [b"nowhere", needle])
             assert [line.id for line in page.rows] == [special]
-        assert activity.search_bodies(conn, Wanted(source="shop"), [b"jane"]).rows == ()
-        part = activity.search_bodies(conn, Wanted(), [b"nowhere"], enough=lambda: True)
+        assert activity.search_bodies(conn, ActivityFilter(source="shop"), [b"jane"]).rows == ()
+        part = activity.search_bodies(conn, ActivityFilter(), [b"nowhere"], enough=lambda: True)
     assert (part.rows, part.looked) == ((), 250)
 
 
@@ -218,9 +220,9 @@ def test_no_filter_walks_over_a_table(store, listed):
             if kind != "events" and "verdict" in given:
                 continue
             with overheard(store) as said, store.read() as conn:
-                activity.page(conn, kind, Wanted(**given))
-                activity.count(conn, kind, Wanted(**given))
-                activity.newer(conn, kind, Wanted(**given), 1)
+                activity.page(conn, kind, ActivityFilter(**given))
+                activity.count(conn, kind, ActivityFilter(**given))
+                activity.newer(conn, kind, ActivityFilter(**given), 1)
                 heard = list(said)
             with store.read() as conn:
                 for statement, values in heard:

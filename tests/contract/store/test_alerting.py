@@ -66,7 +66,7 @@ def healthy(store):
     """A worker is alive, whatever the clock says."""
 
     def beat():
-        store.run(lambda conn: status.beat(conn, "w", kind="worker", rules_hash=None, rules_fault=None))
+        store.run(lambda conn: status.record_heartbeat(conn, "w", kind="worker", rules_hash=None, rules_fault=None))
 
     return beat
 

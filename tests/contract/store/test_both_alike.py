@@ -63,7 +63,7 @@ class Alike(RuleBasedStateMachine):
 
     @rule(token=TOKENS, id_=IDS, verdict=st.sampled_from(list(Verdict)))
     def finish(self, token, id_, verdict):
-        self.both(lambda conn: events.finish_all(conn, token, [events.End(id_, verdict, None, "{}", "h")]))
+        self.both(lambda conn: events.finish_all(conn, token, [events.RoutingResult(id_, verdict, None, "{}", "h")]))
 
     @rule(token=TOKENS, ids=st.lists(IDS, max_size=3))
     def release(self, token, ids):

@@ -38,9 +38,9 @@ def test_what_touches_many_rows_is_one_change_that_grows_with_each(store):
 
     rows = [(number, f"goal_{number}") for number in range(1, 6)]
     said = {2: "is sent now"}.get
-    assert changes.each(store, "retry", rows, act, said, "are sent now") == [1, 2, 3, 4, 5]
+    assert changes.act_on_each(store, "retry", rows, act, said, "are sent now") == [1, 2, 3, 4, 5]
     assert seen == [[], [], *[["goal_2 is sent now."]] * 3]
-    changes.each(store, "retry", rows, act, lambda _number: "is sent now", "are sent now")
+    changes.act_on_each(store, "retry", rows, act, lambda _number: "is sent now", "are sent now")
     assert seen[-1] == ["goal_1, goal_2, goal_3 and 1 more are sent now.", "goal_2 is sent now."]
     assert [one.about for one in told(store)] == ["goal_1", "goal_2"]
 

@@ -12,7 +12,7 @@ from bridge.model import (
     GoalState,
     Health,
     LookClaim,
-    LookRuling,
+    LookDecision,
     NotYet,
     Outcome,
     OutcomeKind,
@@ -317,7 +317,7 @@ def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk,
     found = Settlement(GoalState.DELIVERED, Health.SUCCESS)
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     assert desk.run(
-        lambda conn: claims.settle_look(conn, look, [LookRuling(look.goals[0], found)], health=health)
+        lambda conn: claims.settle_look(conn, look, [LookDecision(look.goals[0], found)], health=health)
     ).written
     assert desk.state(lost) == "delivered"
 
@@ -328,7 +328,7 @@ def test_a_goal_that_was_sent_again_owns_the_entry_of_the_try_that_was_answered(
     desk.send(LOST)
     clock.advance(30_000)
     look = desk.claim()
-    again = [LookRuling(look.goals[0], Settlement(GoalState.PENDING, Health.SILENT))]
+    again = [LookDecision(look.goals[0], Settlement(GoalState.PENDING, Health.SILENT))]
     health = Settlement(GoalState.UNCONFIRMED, Health.SILENT)
     desk.run(lambda conn: claims.settle_look(conn, look, again, health=health))
     clock.advance(60_000)
@@ -351,7 +351,7 @@ def test_a_look_whose_lease_ran_out_writes_nothing(desk, clock):
     assert isinstance(fresh, LookClaim)
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     again = Settlement(GoalState.PENDING, Health.ANSWERED)
-    rulings = [LookRuling(stale.goals[0], again, absent=True)]
+    rulings = [LookDecision(stale.goals[0], again, absent=True)]
     assert not desk.run(lambda conn: claims.settle_look(conn, stale, rulings, health=health)).written
     assert desk.state(lost) == "unconfirmed"
 
@@ -580,7 +580,7 @@ def test_datafasts_clock_is_learned_again_where_it_is_more_than_a_second_and_a_h
         with desk.store.read() as conn:
             return pauses.clock_skew_ms(conn, "default")
 
-    assert learned(500, even=lambda _conn: None) == 0, "our own clock cannot be told"
+    assert learned(500, trusted_clock=lambda _conn: None) == 0, "our own clock cannot be told"
     told = (90_000, 91_500, 88_500, 91_501, 90_000)
     assert [learned(skew) for skew in told] == [90_000, 90_000, 90_000, 91_501, 90_000]
     with desk.store.read() as conn:
@@ -730,13 +730,13 @@ def test_what_a_look_said_is_counted_and_what_it_found_is_dated(desk, clock):
     found = Settlement(GoalState.DELIVERED, Health.SUCCESS)
     for number, more in enumerate(({"absent": True}, {"looked": True}), 1):
         look = desk.look()
-        rulings = [LookRuling(look.goals[0], again, **more)]
+        rulings = [LookDecision(look.goals[0], again, **more)]
         desk.run(lambda conn, look=look, rulings=rulings: claims.settle_look(conn, look, rulings, health=health))
         row = desk.row(lost)
         assert (row.absent, row.looks, row.due_at_ms - clock.now_ms) == (1, number - 1, 30_000)
         assert (row.message, row.delivered_at_ms) == ("not there yet", None)
     look = desk.look()
-    ruling = LookRuling(look.goals[0], found, remote_id="e9", at_ms=clock.now_ms - 5_000)
+    ruling = LookDecision(look.goals[0], found, remote_id="e9", at_ms=clock.now_ms - 5_000)
     desk.run(lambda conn: claims.settle_look(conn, look, [ruling], health=health))
     row = desk.row(lost)
     assert (row.state, row.datafast_event_id, row.delivered_at_ms) == ("delivered", "e9", clock.now_ms)
@@ -774,7 +774,7 @@ def test_what_is_due_is_taken_to_the_millisecond(desk, clock):
 def test_a_look_that_writes_nothing_says_whether_there_is_anything_to_claim(desk, clock):
     def waits():
         with desk.store.read() as conn:
-            return claims.waits(conn, "default")
+            return claims.peek(conn, "default")
 
     assert waits() == NotYet(None, clock.now_ms)
     soon = desk.goal(due_in=5_000)
@@ -816,7 +816,7 @@ def test_while_nobody_is_known_who_was_asked_about_waits_for_an_hour_and_for_a_t
     since = destinations.update().values(unknown_since_ms=now, unknown_turn_at_ms=now + turn_in)
     desk.run(lambda conn: conn.execute(since))
     with desk.store.read() as conn:
-        found = claims.waits(conn, "default")
+        found = claims.peek(conn, "default")
     if claimed:
         assert (found, waits_for) == (None, None)
     else:

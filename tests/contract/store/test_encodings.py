@@ -41,7 +41,7 @@ def test_every_text_comes_back_and_is_found_again(url):
                 assert conn.execute(select(table.c.value).where(table.c.name == name)).scalars().all() == [text]
     with store.driver() as driver:
         for text in TEXTS:
-            assert driver.ask("SELECT value FROM facts WHERE name = ?", (text,)) == [(text,)]
+            assert driver.execute("SELECT value FROM facts WHERE name = ?", (text,)) == [(text,)]
     store.close()
 
 

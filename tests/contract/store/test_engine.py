@@ -16,7 +16,7 @@ from bridge.store import clock as store_clock
 from bridge.store import schema
 from bridge.store.database import postgresql
 from bridge.store.database.begin import Gate
-from bridge.store.database.driver import driver_of, spelled
+from bridge.store.database.driver import driver_of, render
 
 
 def until(true):
@@ -202,7 +202,7 @@ def test_a_connection_that_dies_within_a_transaction_is_unavailable_and_the_next
         put(conn, "b")
 
     def before_the_answer_to_commit(driver):
-        driver.rows(spelled("INSERT INTO facts VALUES (?, ?)", "postgresql"), ("c", "d"))
+        driver.execute_raw(render("INSERT INTO facts VALUES (?, ?)", "postgresql"), ("c", "d"))
         die()
 
     with pytest.raises(StoreUnavailable):
@@ -348,7 +348,7 @@ def test_a_lazy_transaction_does_not_wait_for_the_disk_and_the_next_one_does(sto
     with pytest.raises(ZeroDivisionError), store.write(durable=False):
         raise ZeroDivisionError
     with store.driver() as driver:
-        assert driver.rows(level, ()) == [(usual,)]
+        assert driver.execute_raw(level, ()) == [(usual,)]
 
 
 def test_a_lazy_transaction_that_could_not_begin_leaves_a_connection_that_waits_for_the_disk(sqlite_url, clock):
@@ -372,10 +372,10 @@ def test_the_driver_takes_any_number_of_rows_and_names(store, count):
         assert sorted(driver.insert(f"{insert} {then}", rows)) == rows
         names = [name for name, _ in rows]
         asked = "SELECT name FROM facts WHERE value = ? AND name IN ({names})"
-        assert sorted(driver.among(asked, names, ("new",))) == [(name,) for name in names]
+        assert sorted(driver.execute_in(asked, names, ("new",))) == [(name,) for name in names]
         if rows:
             change = "UPDATE facts SET value = ? WHERE name = ?"
-            assert driver.many(change, [("newer", name) for name in [*names, "nobody"]]) == count
+            assert driver.execute_many(change, [("newer", name) for name in [*names, "nobody"]]) == count
         assert driver.now_ms() == store_clock.read_ms(conn)
 
 
@@ -390,7 +390,7 @@ def test_postgresql_keeps_statements_prepared_and_plans_them_anew_as_tables_grow
     def plan():
         with made.write() as conn:
             conn.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
-            assert driver_of(conn).ask("SELECT value FROM facts WHERE name = ?", ("7",)) == [("v",)]
+            assert driver_of(conn).execute("SELECT value FROM facts WHERE name = ?", ("7",)) == [("v",)]
             [kept] = conn.execute(text("SELECT name FROM pg_prepared_statements")).scalars()
             return conn.exec_driver_sql(f"EXPLAIN EXECUTE {kept}('7')").scalars().first()
 
@@ -411,11 +411,11 @@ def test_a_pooler_that_is_not_noticed_costs_one_more_try_and_nothing_is_prepared
 
     def work(conn):
         tries.append(1)
-        driver_of(conn).ask(ASK, ("",))
+        driver_of(conn).execute(ASK, ("",))
         if len(tries) == 1:  # as if the pooler now gave another server process; the driver is not told
             conn.exec_driver_sql("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
-        return driver_of(conn).ask("SELECT count(*) FROM pg_prepared_statements WHERE name <> ?", ("",)), (
-            driver_of(conn).ask(ASK, ("",))
+        return driver_of(conn).execute("SELECT count(*) FROM pg_prepared_statements WHERE name <> ?", ("",)), (
+            driver_of(conn).execute(ASK, ("",))
         )
 
     assert made.run(work) == ([(0,)], [(0,)])
@@ -426,13 +426,13 @@ def test_a_pooler_that_is_not_noticed_costs_one_more_try_and_nothing_is_prepared
 def test_a_migration_that_changes_what_a_prepared_statement_returns_costs_one_more_try(postgres_url):
     made = bridge_store.open(postgres_url)
     asked = "SELECT * FROM facts WHERE name = ?"
-    assert made.run(lambda conn: driver_of(conn).ask(asked, ("x",))) == []
+    assert made.run(lambda conn: driver_of(conn).execute(asked, ("x",))) == []
     release = bridge_store.open(postgres_url)
     with release.write() as conn:
         conn.execute(text("ALTER TABLE facts ADD COLUMN more text"))
         conn.execute(text("INSERT INTO facts (name, value, more) VALUES ('x', 'v', 'm')"))
     release.close()
-    assert made.run(lambda conn: driver_of(conn).ask(asked, ("x",))) == [("x", "v", "m")]
+    assert made.run(lambda conn: driver_of(conn).execute(asked, ("x",))) == [("x", "v", "m")]
     made.close()
 
 
@@ -441,7 +441,7 @@ class Opened:
 
 
 def test_connections_are_counted_while_other_threads_make_some():
-    made, failures, over = postgresql.Made(), [], threading.Event()
+    made, failures, over = postgresql.OpenConnections(), [], threading.Event()
 
     def count():
         while not over.is_set():

@@ -18,7 +18,7 @@ def claim(store, token="a", limit=10):
 
 def finish(store, event_id, token="a"):
     with store.write() as conn:
-        return events.finish_all(conn, token, [events.End(event_id, Verdict.UNMATCHED, None, "{}", "h")])
+        return events.finish_all(conn, token, [events.RoutingResult(event_id, Verdict.UNMATCHED, None, "{}", "h")])
 
 
 def test_events_are_claimed_in_the_order_of_their_arrival(store, rows):
@@ -118,7 +118,7 @@ def test_an_event_that_was_tried_before_is_claimed_alone(store, rows, clock):
 def test_a_batch_is_finished_at_once_and_says_if_any_lease_was_lost(store, rows):
     ids = [rows.event(f"evt_{n}") for n in range(3)]
     claim(store)
-    ends = [events.End(id_, Verdict.MATCHED, None, "{}", "h") for id_ in ids]
+    ends = [events.RoutingResult(id_, Verdict.MATCHED, None, "{}", "h") for id_ in ids]
     with store.write() as conn:
         assert events.finish_all(conn, "a", ends[:2])
     with store.write() as conn:
@@ -192,11 +192,11 @@ def test_all_events_can_be_gone_through_in_pieces(store, rows):
     ids = [rows.event(f"evt_{n}") for n in range(5)]
     seen, last = [], 0
     with store.read() as conn:
-        while piece := events.after(conn, last, 2):
+        while piece := events.stored_after(conn, last, 2):
             seen += [event.id for event in piece]
             last = piece[-1].id
         assert seen == ids
-        assert events.after(conn, 0, 1)[0].envelope.id == "evt_0"
+        assert events.stored_after(conn, 0, 1)[0].envelope.id == "evt_0"
 
 
 def test_large_bodies_are_claimed_a_few_at_a_time(store, rows):

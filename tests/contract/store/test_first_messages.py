@@ -16,7 +16,7 @@ from bridge.store.upkeep import retention
 
 def seen(store, source="notion"):
     with store.read() as conn:
-        return [(one.token, one.sender) for one in first_messages.of_source(conn, source)]
+        return [(one.token, one.sender) for one in first_messages.messages_of(conn, source)]
 
 
 def test_a_first_message_is_there_after_the_next_flush_with_time_and_sender(store, clock):
@@ -26,7 +26,7 @@ def test_a_first_message_is_there_after_the_next_flush_with_time_and_sender(stor
     kept.flush(store)
     kept.flush(store)
     with store.read() as conn:
-        (one,) = first_messages.of_source(conn, "notion")
+        (one,) = first_messages.messages_of(conn, "notion")
     assert (one.token, one.sender) == ("secret_1", "192.0.2.1")
     assert one.at_ms > 0
     assert "secret_1" not in repr(one)

@@ -293,7 +293,7 @@ def frozen(store):
     made.go_on.set()
 
 
-class Watched(NewEvent):
+class WatchedConnection(NewEvent):
     """An event that a weak reference can refer to."""
 
 
@@ -307,7 +307,7 @@ def test_a_database_that_stands_still_costs_no_memory_for_what_was_given_up(stor
     assert frozen.asked.wait(10)
     kept = []
     for number in range(1, 50):
-        event = Watched(**vars_of(new(f"evt_{number}", body=b"x" * 1000)))
+        event = WatchedConnection(**vars_of(new(f"evt_{number}", body=b"x" * 1000)))
         ack = box.post(event)
         kept += [weakref.ref(event), weakref.ref(ack)]
         assert ack.cancel()

@@ -308,7 +308,7 @@ def test_every_look_up_goes_by_an_index(store):
         learning.recall(conn, keys).find(keys, 5, weak=True)
         statements.customers_of(conn, ["s:live:a"])
         goal_statements.strangers(conn, [NamedVisitor(ALICE, "p", sure=False, borrowed=True)], 5)
-        goal_statements.of_links(conn, ["s:live:a"], ["s:live:cus1"])
+        goal_statements.linked_to(conn, ["s:live:a"], ["s:live:cus1"])
         links = learning.recall(conn, keys[1:2])
         learning.recall_customers(conn, links, keys[1:2])
     asked = [(statement, values) for statement, values in said if "link_" in statement or "unknown" in statement]

@@ -286,7 +286,7 @@ def test_a_backup_delays_a_migration_and_keeps_no_event_waiting(postgres):
     with psycopg.connect(postgres.url(name).replace("+psycopg", "")) as backup:
         backup.execute("LOCK TABLE goals, events, destinations IN ACCESS SHARE MODE")
         migration = threading.Thread(
-            target=lambda: done.append(bridge_store.migrate(postgres.url(name), waits=said.append))
+            target=lambda: done.append(bridge_store.migrate(postgres.url(name), on_wait=said.append))
         )
         migration.start()
         until = time.monotonic() + 5

@@ -43,9 +43,9 @@ def test_events_are_counted_in_the_time_they_came_in(store, rows, clock):
     rows.event("last_millisecond")
     clock.set(now)
     rows.event("first_millisecond")
-    assert read(store, tallies.came, now - HOUR, now) == 1
-    assert read(store, tallies.came, now, now + HOUR) == 1
-    assert read(store, tallies.came, now - HOUR, now + 1) == 2
+    assert read(store, tallies.events_received, now - HOUR, now) == 1
+    assert read(store, tallies.events_received, now, now + HOUR) == 1
+    assert read(store, tallies.events_received, now - HOUR, now + 1) == 2
 
 
 @pytest.mark.parametrize("unlike", [{"test": True}, {"generation": 2}, {"state": "dry"}])

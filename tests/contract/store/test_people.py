@@ -67,7 +67,7 @@ def test_a_visitor_shows_the_purchases_in_which_it_was_named(store, purchase):
 
 
 def test_a_forgotten_key_takes_apart_what_it_joined(store, purchase):
-    store.run(lambda conn: forgetting.key(conn, "stripe:live:ch_1"))
+    store.run(lambda conn: forgetting.forget_key(conn, "stripe:live:ch_1"))
     with store.read() as conn:
         assert threads.named(conn, "ch_1") == []
         assert names(threads.about(conn, threads.named(conn, "dp_1"))) == {"dp_1"}
@@ -78,9 +78,9 @@ def test_a_person_is_all_that_hangs_together_and_nobody_else(store, purchase, ro
     goal = rows.goal(purchase[2], visitor=ANN)
     rows.goal(purchase[3], visitor=BOB)
     with store.read() as conn:
-        by_visitor = forgetting.whole(conn, visitor=ANN)
-        by_customer = forgetting.whole(conn, visitor=None, people=["cus_1"])
-        by_seed = forgetting.whole(conn, visitor=None, seeds=[purchase[2]])
+        by_visitor = forgetting.find_person(conn, visitor=ANN)
+        by_customer = forgetting.find_person(conn, visitor=None, people=["cus_1"])
+        by_seed = forgetting.find_person(conn, visitor=None, seeds=[purchase[2]])
     assert by_visitor == by_customer == by_seed
     assert by_visitor.events == set(purchase[:3])
     assert (by_visitor.visitors, by_visitor.goals) == ({ANN}, {goal})
@@ -98,7 +98,7 @@ def test_a_key_that_was_stopped_leads_to_nobody_elses_purchases(store, teach, ro
             conn.execute(update(schema.link_keys).where(row).values(stopped_at_ms=1, stopped_reason="shared"))
     with store.read() as conn:
         of_ann, of_key = threads.of_visitor(conn, ANN), threads.about(conn, threads.named(conn, "info"))
-        person = forgetting.whole(conn, visitor=ANN)
+        person = forgetting.find_person(conn, visitor=ANN)
     assert "info" in names(of_ann)
     assert ("cs_2" in names(of_ann), BOB in {item.visitor for item in of_ann.evidence}) == (not stopped,) * 2
     assert sorted(of_ann.events) == (ids[:1] if stopped else ids)
@@ -109,14 +109,14 @@ def test_a_key_that_was_stopped_leads_to_nobody_elses_purchases(store, teach, ro
 
 @pytest.mark.parametrize("text_", ["ann@example.com", "ANN@example.com"])
 def test_an_address_is_found_in_bodies_however_it_is_written(store, purchase, text_):
-    assert forgetting.search(store, forgetting.naming([text_]))[0] == {purchase[2]}
-    assert forgetting.search(store, forgetting.naming(["nobody@example.com"]))[0] == set()
+    assert forgetting.search(store, forgetting.word_matcher([text_]))[0] == {purchase[2]}
+    assert forgetting.search(store, forgetting.word_matcher(["nobody@example.com"]))[0] == set()
 
 
 def test_nothing_that_tells_of_a_person_is_left_in_any_row(store, purchase, rows):
     rows.goal(purchase[0], visitor=ANN, once_key="stripe:live:purchase:cs_1", message=f"no event of {ANN}")
     sent = rows.goal(purchase[1], "delivered", visitor=ANN, provenance=json.dumps({"visitor": ANN}), once_key="k-pi_1")
-    store.run(lambda conn: forgetting.remove(conn, forgetting.whole(conn, visitor=ANN)))
+    store.run(lambda conn: forgetting.remove(conn, forgetting.find_person(conn, visitor=ANN)))
     with store.read() as conn:
         dump = "\n".join(str(row) for table in schema.metadata.sorted_tables for row in conn.execute(select(table)))
         states = dict(conn.execute(select(schema.goals.c.id, schema.goals.c.state)).all())
@@ -143,7 +143,7 @@ def test_a_user_id_that_datafast_was_asked_about_is_forgotten_too_and_the_order_
         for visitor in (user, other, BOB):
             known = {"destination": "default", "visitor": visitor, "known": False, "made_at_ms": 1, "again_at_ms": 1}
             conn.execute(schema.visitor_proofs.insert().values(**known))
-    store.run(lambda conn: forgetting.remove(conn, forgetting.whole(conn, visitor=ANN)))
+    store.run(lambda conn: forgetting.remove(conn, forgetting.find_person(conn, visitor=ANN)))
     with store.read() as conn:
         assert conn.execute(select(schema.visitor_proofs.c.visitor)).scalars().all() == [BOB]
         names = conn.execute(select(schema.events.c.provider_event_id).order_by(schema.events.c.id)).scalars().all()

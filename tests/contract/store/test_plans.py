@@ -16,7 +16,7 @@ from bridge.identity.choice import Evidence, Mention
 from bridge.model import Key
 from bridge.store import open as open_store
 from bridge.store import schema
-from bridge.store.database.driver import spelled
+from bridge.store.database.driver import render
 from bridge.store.delivery import statements as delivery_statements
 from bridge.store.goals import statements as goal_statements
 from bridge.store.inbox import events
@@ -80,7 +80,7 @@ WORK = {
     "sales without a visitor": lambda conn: list(tallies.unnamed_since(conn, "purchase", 1)),
     "the first page": lambda conn: (
         tallies.progress(conn),
-        tallies.came(conn, 1, 2),
+        tallies.events_received(conn, 1, 2),
         tallies.states(conn, 1, 2),
         tallies.queues(conn, ["default"]),
     ),
@@ -111,15 +111,17 @@ PAGES = {
     ),
     "one person": lambda conn: why.person_page(conn, "visitor-000000010", settings.load({})),
     "people": why.lately,
-    "the list": lambda conn: activity.page(conn, "events", activity.Wanted()),
-    "a verdict": lambda conn: activity.page(conn, "events", activity.Wanted(source="stripe", verdict="unmatched")),
+    "the list": lambda conn: activity.page(conn, "events", activity.ActivityFilter()),
+    "a verdict": lambda conn: activity.page(
+        conn, "events", activity.ActivityFilter(source="stripe", verdict="unmatched")
+    ),
     "a page of the workbench": lambda conn: history.page(conn, history.span(conn, 1)),
-    "an hour": lambda conn: tallies.came(conn, int(time.time() * 1000) - 3_600_000, int(time.time() * 1000)),
+    "an hour": lambda conn: tallies.events_received(conn, int(time.time() * 1000) - 3_600_000, int(time.time() * 1000)),
     "a customer's people": lambda conn: _recall(conn, Key("stripe:live:cus_000000010", "customer", "")),
     "a purchase's people": lambda conn: _recall(conn, Key("stripe:live:sub_000000010", "subscription", "")),
     "a user's customers": lambda conn: learning.related(conn, [USER]),
     "whose a key is": lambda conn: link_statements.with_one_customer(conn, ["stripe:live:sub_000000010"]),
-    "goals that people are asked for": lambda conn: goal_statements.of_links(conn, [], [USER]),
+    "goals that people are asked for": lambda conn: goal_statements.linked_to(conn, [], [USER]),
 }
 USER = "user:default:live:000000010"
 _BESIDE = (("stripe:live:cus_", "customer", "NULL"), ("user:default:live:", "user", "1"))  # …, since when it is certain
@@ -193,7 +195,7 @@ def test_the_page_of_an_event_takes_as_many_statements_for_twenty_goals_as_for_o
 @pytest.mark.parametrize("statement", ["_OLDEST", "_NEWEST"])
 def test_whose_turn_it_is_is_found_without_reading_all_that_waits(postgres_store, statement):
     bench_claims._fill(postgres_store, 1, 400)
-    asked = f"EXPLAIN {spelled(getattr(delivery_statements, statement), 'postgresql')}"
+    asked = f"EXPLAIN {render(getattr(delivery_statements, statement), 'postgresql')}"
     with postgres_store.write() as conn:
         conn.exec_driver_sql("UPDATE goals SET state = 'delivered' WHERE id <= 1000000100")
         lines = explained(conn, asked, ("bench", NOW_MS, NOW_MS, NOW_MS, NOW_MS))

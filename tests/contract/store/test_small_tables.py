@@ -51,7 +51,7 @@ def test_the_last_accepted_rule_set_is_the_one_accepted_last_even_if_it_is_old(s
 def test_a_heartbeat_is_seen_until_its_process_is_silent_or_gone(store, clock):
     def beat(id_, **kw):
         with store.write() as conn:
-            status.beat(conn, id_, kind="worker", rules_hash="h", rules_fault=None, **kw)
+            status.record_heartbeat(conn, id_, kind="worker", rules_hash="h", rules_fault=None, **kw)
 
     beat("a")
     began = clock.now_ms
@@ -60,16 +60,16 @@ def test_a_heartbeat_is_seen_until_its_process_is_silent_or_gone(store, clock):
     clock.advance(20_000)
     beat("b")
     with store.read() as conn:
-        assert [worker.id for worker in status.all_seen(conn, 30_000)] == ["b"]
-        both = status.all_seen(conn, 60_000)
+        assert [worker.id for worker in status.heartbeats(conn, 30_000)] == ["b"]
+        both = status.heartbeats(conn, 60_000)
     assert [(worker.id, worker.started_at_ms) for worker in both] == [("b", began + 20_000), ("a", began)]
     with store.write() as conn:
-        status.gone(conn, "b")
-        assert [worker.id for worker in status.all_seen(conn, 60_000)] == ["a"]
+        status.record_stop(conn, "b")
+        assert [worker.id for worker in status.heartbeats(conn, 60_000)] == ["a"]
     clock.advance(status.FORGOTTEN_MS)
     beat("c")
     with store.read() as conn:
-        assert [worker.id for worker in status.all_seen(conn, 10**12)] == ["c"]
+        assert [worker.id for worker in status.heartbeats(conn, 10**12)] == ["c"]
 
 
 def test_refusals_are_summed_and_an_event_ends_their_row(store, rows):

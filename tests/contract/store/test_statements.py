@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge import store as bridge_store
-from bridge.store.database.driver import spelled
+from bridge.store.database.driver import render
 
 ROOT = Path(bridge_store.__file__).parent
 BEGINS = re.compile(r"(SELECT|INSERT INTO|UPDATE|DELETE FROM) ")
@@ -27,7 +27,7 @@ def whole(statement, dialect):
     """A statement as the driver sends it, with two of whatever it takes any number of."""
     columns = re.match(r"INSERT INTO \w+ \(([^)]*)\)", statement)
     row = f"({', '.join('?' * len(columns[1].split(',')))})" if columns else ""
-    return spelled(statement.replace("{rows}", f"{row}, {row}").replace("{names}", "?, ?"), dialect)
+    return render(statement.replace("{rows}", f"{row}, {row}").replace("{names}", "?, ?"), dialect)
 
 
 CASES = [(module, constant) for module in MODULES for constant in statements(module)]

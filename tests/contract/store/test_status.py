@@ -106,7 +106,7 @@ def test_paused_destinations_refusals_and_heartbeats_are_told(store, rows, clock
             insert(schema.destinations).values(name="default", pause_kind="failures", pause_reason="5 in a row")
         )
         counters.refused(conn, "stripe", count=3, in_row=2, reason="stale")
-        status.beat(conn, "web", kind="web", rules_hash="h", rules_fault="stripe.yaml:1:1: no")
+        status.record_heartbeat(conn, "web", kind="web", rules_hash="h", rules_fault="stripe.yaml:1:1: no")
     found = look(store)
     assert [(row.name, row.pause_kind, row.pause_reason) for row in found.destinations] == [
         ("default", "failures", "5 in a row")
@@ -115,9 +115,9 @@ def test_paused_destinations_refusals_and_heartbeats_are_told(store, rows, clock
     assert found.heartbeats[0].rules_fault == "stripe.yaml:1:1: no"
     assert found.worker_seen_at_ms is None
     with store.write() as conn:
-        status.beat(conn, "inline", kind="inline", rules_hash="h", rules_fault=None)
+        status.record_heartbeat(conn, "inline", kind="inline", rules_hash="h", rules_fault=None)
     assert look(store).worker_seen_at_ms == clock.now_ms
-    clock.advance(status.SEEN_LATELY_MS + 1)
+    clock.advance(status.SEEN_RECENTLY_MS + 1)
     assert look(store).worker_seen_at_ms is None
 
 

@@ -39,7 +39,7 @@ class Host:
     def start(self):
         """A process starts; what the one before knew about the clock is in the database."""
         self.keeper = Timekeeper(self.store, SETTINGS, monotonic_ms=lambda: self.monotonic_ms)
-        self.keeper.look()
+        self.keeper.check()
 
     def jump(self, ms):
         """The clock is set, at once."""
@@ -51,16 +51,16 @@ class Host:
         for passed in range(step, ms + 1, step):
             self.monotonic_ms += step
             self.clock.advance(step)
-            self.keeper.look()
+            self.keeper.check()
             self.sweep()
             if passed % MINUTE < step:
                 forgot += self.keeper.forget(30) is not None
         return forgot
 
     def sweep(self):
-        judged = self.keeper.judged
-        self.store.run(lambda conn: claims.sweep(conn, settling_ms=30_000, judged=judged))
-        self.store.run(lambda conn: parking.sweep(conn, SETTINGS, judged=judged))
+        expiry_clock = self.keeper.expiry_clock
+        self.store.run(lambda conn: claims.sweep(conn, settling_ms=30_000, expiry_clock=expiry_clock))
+        self.store.run(lambda conn: parking.sweep(conn, SETTINGS, expiry_clock=expiry_clock))
 
     def stop(self, ms):
         """The process ends, and a new one starts so much later; the machine was off."""
@@ -402,12 +402,12 @@ def test_a_round_of_forgetting_ends_where_the_clock_was_set_meanwhile(store, row
     rows.attempt(goal)
     host.keeper = Stopped(store, SETTINGS, monotonic_ms=lambda: host.monotonic_ms)
     host.keeper.clock = clock
-    host.keeper.look()
+    host.keeper.check()
     host.keeper.asked = 10
     host.run(29 * DAY, step=DAY)
     host.monotonic_ms += 2 * DAY
     clock.advance(2 * DAY)
-    host.keeper.look()
+    host.keeper.check()
     host.keeper.asked = 0
     done = host.keeper.forget(30)
     assert host.keeper.asked > 2
@@ -522,9 +522,9 @@ def test_what_another_process_made_while_goals_were_held_is_not_given_up(store, 
 
     def meanwhile(conn):
         conn.exec_driver_sql("UPDATE goals SET state = 'pending'")
-        return host.keeper.judged(conn)
+        return host.keeper.expiry_clock(conn)
 
-    swept = store.run(lambda conn: claims.sweep(conn, settling_ms=30_000, judged=meanwhile))
+    swept = store.run(lambda conn: claims.sweep(conn, settling_ms=30_000, expiry_clock=meanwhile))
     assert (swept, rows.one(schema.goals, goal).state) == (([], [], []), "pending")
     host.sweep()
     assert (rows.one(schema.goals, goal).state, rows.one(schema.goals, goal).reason) == ("held", "clock")
@@ -570,17 +570,17 @@ def test_it_goes_on_within_seven_days_on_a_host_that_sleeps_most_of_the_day(host
 def test_two_processes_see_to_a_jump_once_and_count_its_running_once(store, rows, clock, host):
     goal = rows.goal(**parked(parked_until_ms=clock.now_ms + DAY))
     other = Timekeeper(store, SETTINGS, monotonic_ms=lambda: host.monotonic_ms)
-    other.look()
+    other.check()
     until = rows.one(schema.goals, goal).parked_until_ms
     host.jump(YEAR)
     host.monotonic_ms += 2 * SECOND
-    host.keeper.look()
-    other.look()
+    host.keeper.check()
+    other.check()
     assert rows.one(schema.goals, goal).parked_until_ms == until + YEAR - 2 * SECOND
     assert memory(store).moved_ms == YEAR - 2 * SECOND
     for _ in range(10):
         host.run(MINUTE, step=MINUTE)
-        other.look()
+        other.check()
         assert other.forget(30) is None
     assert memory(store).wait.ran_ms <= 11 * MINUTE
 
@@ -618,12 +618,12 @@ def test_a_machine_that_was_suspended_takes_no_distance_to_another_clock_for_kno
     host.run(MINUTE)
     host.jump(2 * HOUR)  # by the monotonic clock
     with store.read() as conn:
-        assert host.keeper.even(conn) is None
+        assert host.keeper.trusted_clock(conn) is None
     host.run(5 * SECOND)
     with store.read() as conn:
         assert conn.execute(select(schema.destinations.c.clock_skew_ms)).scalar_one() is None
     with store.read() as conn:
-        assert host.keeper.even(conn) == store_clock.read_ms(conn)
+        assert host.keeper.trusted_clock(conn) == store_clock.read_ms(conn)
 
 
 def refuse(store):
@@ -632,14 +632,14 @@ def refuse(store):
 
 
 def hear(store):
-    store.run_driver(lambda driver: driver.ask(inbox_statements.STORED, ("stripe", 1, 0)))
+    store.run_driver(lambda driver: driver.execute(inbox_statements.STORED, ("stripe", 1, 0)))
 
 
 def silent(store):
     """Is the source taken to have lost its secret?"""
     with store.read() as conn:
-        look = status.snapshot(conn, ())
-    return _has_lost_its_secret(look.sources[0], look.now_ms)
+        check = status.snapshot(conn, ())
+    return _has_lost_its_secret(check.sources[0], check.now_ms)
 
 
 def test_a_clock_ahead_for_a_minute_makes_no_source_silent(store, host):

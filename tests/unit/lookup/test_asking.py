@@ -34,7 +34,7 @@ def key(ref, mode="live"):
 
 def asked(own, event_type, thread=""):
     found = asking.questions([key(ref) for ref in own.split()], [key(ref) for ref in thread.split()], event_type)
-    return [f"{question.key.id} {question.what}" for question in found]
+    return [f"{question.key.id} {question.target}" for question in found]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_of_many_keys_of_a_kind_two_are_followed():
 )
 def test_there_are_never_more_than_eight_and_none_twice(own, thread, event_type):
     found = asked(" ".join(dict.fromkeys(own)), event_type, " ".join(dict.fromkeys(thread)))
-    assert len(found) == len(set(found)) <= asking.QUESTIONS_A_GOAL
+    assert len(found) == len(set(found)) <= asking.QUESTIONS_PER_GOAL
 
 
 @pytest.mark.parametrize("ref", ["sub_1/../../v1/charges", "sub_1?limit=100", "sub_ä", "sub 1", ""])
@@ -102,13 +102,13 @@ def test_every_question_needs_a_permission_that_is_documented():
 # ------------------------------------------------------------------------------------------------------- learning
 
 
-def observed(things, test=False, account=None):
+def observed(objects, test=False, account=None):
     waiting = GoalToLookUp(3, "stripe", "stripe", account, test, 7, "invoice.paid", NOW_MS, None, NOW_MS, (), ())
-    return asking.observations(rule_set().sources["stripe"], things, waiting, "uuid4", NOW_MS)
+    return asking.observations(rule_set().sources["stripe"], objects, waiting, "uuid4", NOW_MS)
 
 
-def taught(*things, test=False, account=None):
-    found = observed(things, test, account)
+def taught(*objects, test=False, account=None):
+    found = observed(objects, test, account)
     return [({one.text for one in learning.keys}, learning.named and learning.named.visitor) for learning in found]
 
 
@@ -159,8 +159,8 @@ def test_an_objects_own_time_decides_among_visitors_and_one_in_the_future_is_now
 
 
 def test_every_object_is_an_element_of_its_own_beside_those_of_the_event():
-    things = [{"id": f"sub_{n}", "object": "subscription"} for n in range(1, 201)]
-    elements = {one.element for one in observed(things)}
+    objects = [{"id": f"sub_{n}", "object": "subscription"} for n in range(1, 201)]
+    elements = {one.element for one in observed(objects)}
     assert len(elements) == 200
     assert all(1_000_000 < element < 2**31 for element in elements)
 
@@ -184,8 +184,8 @@ _JSON = st.recursive(
 @given(
     st.lists(st.dictionaries(st.sampled_from(["id", "object", "invoice", "metadata", "created"]), _JSON), max_size=3)
 )
-def test_whatever_comes_back_teaches_or_not_but_never_raises(things):
-    taught(*things)
+def test_whatever_comes_back_teaches_or_not_but_never_raises(objects):
+    taught(*objects)
 
 
 @pytest.mark.long

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from bridge.lookup.asking import Kind, Question
+from bridge.lookup.asking import AnswerKind, Question
 from bridge.lookup.client import StripeClient
 from bridge.model import Key
 from bridge.sandbox import server
@@ -35,8 +35,8 @@ def client(sandbox):
 def test_a_list_gives_its_objects_and_an_object_itself(sandbox, client):
     session = {"id": "cs_1", "object": "checkout.session", "subscription": "sub_1"}
     sandbox.stripe.seed([session, {"id": "ch_1", "object": "charge"}])
-    assert [thing["id"] for thing in client.ask(SESSIONS, None).things] == ["cs_1"]
-    assert [thing["id"] for thing in client.ask(CHARGE, None).things] == ["ch_1"]
+    assert [thing["id"] for thing in client.ask(SESSIONS, None).objects] == ["cs_1"]
+    assert [thing["id"] for thing in client.ask(CHARGE, None).objects] == ["ch_1"]
 
 
 def test_the_invoice_of_a_payment_comes_whole(sandbox, client):
@@ -45,7 +45,7 @@ def test_the_invoice_of_a_payment_comes_whole(sandbox, client):
     sandbox.stripe.seed(
         [{"id": "inpay_1", "object": "invoice_payment", "invoice": "in_1", "payment": payment}, invoice]
     )
-    (thing,) = client.ask(INVOICES, None).things
+    (thing,) = client.ask(INVOICES, None).objects
     assert thing["invoice"]["customer"] == "cus_1"
 
 
@@ -61,11 +61,11 @@ def test_requests_carry_key_version_and_account_and_no_telemetry(client, sandbox
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (429, Kind.RATE),
-        (500, Kind.UNREACHABLE),
-        (503, Kind.UNREACHABLE),
-        (409, Kind.UNREACHABLE),
-        (400, Kind.REFUSED),
+        (429, AnswerKind.RATE),
+        (500, AnswerKind.UNREACHABLE),
+        (503, AnswerKind.UNREACHABLE),
+        (409, AnswerKind.UNREACHABLE),
+        (400, AnswerKind.REFUSED),
     ],
 )
 def test_every_status_has_its_class(status, kind, sandbox, client):
@@ -85,8 +85,8 @@ def test_a_wish_to_wait_is_heard_and_bounded(sandbox, client):
 
 
 def test_what_is_not_there_is_missing(client):
-    assert client.ask(CHARGE, None).kind is Kind.MISSING
-    assert client.ask(SESSIONS, None).things == ()
+    assert client.ask(CHARGE, None).kind is AnswerKind.MISSING
+    assert client.ask(SESSIONS, None).objects == ()
 
 
 def test_refusals_say_what_to_do_and_never_the_key(sandbox, client):
@@ -94,7 +94,7 @@ def test_refusals_say_what_to_do_and_never_the_key(sandbox, client):
     denied, foreign = client.ask(SESSIONS, None), client.ask(SESSIONS, "acct_9")
     sandbox.stripe.permissions[KEY] = None
     unknown = client.ask(SESSIONS, None)
-    assert [denied.kind, foreign.kind, unknown.kind] == [Kind.PERMISSION, Kind.ACCOUNT, Kind.KEY]
+    assert [denied.kind, foreign.kind, unknown.kind] == [AnswerKind.PERMISSION, AnswerKind.ACCOUNT, AnswerKind.KEY]
     assert 'may not read Checkout Sessions: give the restricted key "Read" there' in denied.message
     assert "5ecret" not in denied.message + foreign.message + unknown.message + repr(client)
 
@@ -102,7 +102,7 @@ def test_refusals_say_what_to_do_and_never_the_key(sandbox, client):
 def test_a_key_that_is_bound_to_other_addresses_is_no_matter_of_one_permission(sandbox, client):
     sandbox.stripe.fail(403)
     answer = client.ask(SESSIONS, None)
-    assert (answer.kind, "other IP addresses" in answer.message) == (Kind.KEY, True)
+    assert (answer.kind, "other IP addresses" in answer.message) == (AnswerKind.KEY, True)
 
 
 # --------------------------------------------------------------------------------------------------- hostile peers
@@ -154,8 +154,8 @@ def test_nothing_that_comes_back_is_raised_or_followed(said):
     thread, url = answering(said)
     client = StripeClient(KEY, url, 5_000)
     answer = client.ask(SESSIONS, None)
-    assert answer.kind in (Kind.UNREACHABLE, Kind.REFUSED)
-    assert answer.things == ()
+    assert answer.kind in (AnswerKind.UNREACHABLE, AnswerKind.REFUSED)
+    assert answer.objects == ()
     client.close()
     thread.join(10)
 
@@ -164,7 +164,7 @@ def test_odd_lists_are_read_as_far_as_they_go():
     thread, url = answering(http(b'{"object": "list", "data": [7, null, {"id": "cs_1"}]}'))
     client = StripeClient(KEY, url, 5_000)
     answer = client.ask(SESSIONS, None)
-    assert (answer.kind, [thing["id"] for thing in answer.things]) == (Kind.FOUND, ["cs_1"])
+    assert (answer.kind, [thing["id"] for thing in answer.objects]) == (AnswerKind.FOUND, ["cs_1"])
     client.close()
     thread.join(10)
 
@@ -174,7 +174,7 @@ def test_an_answer_that_drips_is_given_up_at_the_deadline():
     thread, url = answering(*drops, pause_s=0.05)
     client = StripeClient(KEY, url, 400)
     begun = time.monotonic()
-    assert client.ask(SESSIONS, None).kind is Kind.UNREACHABLE
+    assert client.ask(SESSIONS, None).kind is AnswerKind.UNREACHABLE
     assert time.monotonic() - begun < 60
     client.close()
     thread.join(20)
@@ -185,7 +185,7 @@ def test_an_answer_of_gigabytes_is_read_to_the_limit():
     thread, url = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 999999999\r\n\r\n", *endless)
     client = StripeClient(KEY, url, 5_000)
     answer = client.ask(SESSIONS, None)
-    assert (answer.kind, answer.message) == (Kind.REFUSED, "Stripe's answer is not JSON, or is too long")
+    assert (answer.kind, answer.message) == (AnswerKind.REFUSED, "Stripe's answer is not JSON, or is too long")
     client.close()
     thread.join(20)
 
@@ -196,5 +196,5 @@ def test_a_netrc_file_does_not_replace_the_key(sandbox, tmp_path, monkeypatch):
     file.chmod(0o600)
     monkeypatch.setenv("NETRC", str(file))
     client = StripeClient(KEY, sandbox.url, 5_000)
-    assert client.ask(SESSIONS, None).kind is Kind.FOUND
+    assert client.ask(SESSIONS, None).kind is AnswerKind.FOUND
     client.close()

@@ -24,7 +24,7 @@ def matches(when, amount, currency, values=""):
         "type": "invoice.paid",
         "data": {"object": {"object": "invoice", "amount_paid": amount, "currency": currency, "v": "x"}},
     }
-    derived = source.values.of("invoice.paid", b"k", source.decimals)
+    derived = source.values.derive("invoice.paid", b"k", source.decimals)
     document = Document(body, envelope={"type": "invoice.paid", "id": "evt_1"}, derived=derived)
     found = rules.evaluate(rule_set, source, document, event_name="evt_1", mode="live", hash_key=b"k")
     return bool(found.planned)

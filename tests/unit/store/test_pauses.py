@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from bridge.model import GoalState, Health, Settlement
-from bridge.store.delivery.pauses import LAST_STEP_MS, Pause, after
+from bridge.store.delivery.pauses import LAST_STEP_MS, Pause, next_pause
 
 NOW = 1_790_000_000_000
 
 
 def told(pause, health, *, token="probe", visitor="v", now=NOW, pause_ms=0, message="because"):
     ruling = Settlement(GoalState.PENDING, health, message=message, pause_ms=pause_ms)
-    return after(pause, ruling, visitor=visitor, token=token, now=now)
+    return next_pause(pause, ruling, visitor=visitor, token=token, now=now)
 
 
 def paused(kind, step_ms=30_000, **more):

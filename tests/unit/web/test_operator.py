@@ -39,7 +39,7 @@ def at_work(bridge):
 
 def beat(bridge, **options):
     with bridge.store.write() as conn:
-        status.beat(conn, "w1", **{"kind": "inline", "rules_hash": "h", "rules_fault": None, **options})
+        status.record_heartbeat(conn, "w1", **{"kind": "inline", "rules_hash": "h", "rules_fault": None, **options})
 
 
 def problems(client):
@@ -131,7 +131,7 @@ def test_no_worker_is_red_until_one_is_seen(client, bridge):
     assert problems(client)[0]
     beat_of_worker = {"kind": "worker", "rules_hash": "h", "rules_fault": None}
     with bridge.store.write() as conn:
-        status.beat(conn, "w2", **beat_of_worker)
+        status.record_heartbeat(conn, "w2", **beat_of_worker)
     assert problems(client) == ([], [])
     bridge.clock.advance(MIN)
     assert problems(client)[0]

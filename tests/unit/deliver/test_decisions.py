@@ -6,17 +6,17 @@ import pytest
 
 from bridge import settings
 from bridge.datafast.goal import metadata_to_send
-from bridge.deliver import HOUR_MS, rule, rule_look, rule_proof
+from bridge.deliver import HOUR_MS, decide, decide_look, decide_proof
 from bridge.model import (
     Claim,
     CompletedGoal,
+    DeliveredGoal,
     Goal,
     GoalState,
     Health,
     LookClaim,
     Outcome,
     OutcomeKind,
-    OwnedGoal,
     UnconfirmedGoal,
     VisitorGoals,
 )
@@ -42,7 +42,7 @@ def a_claim(*, probe=False, paused_ms=0, at=NOW, **goal):
 
 
 def ruled(kind, claim=None, jitter=EVEN, **outcome):
-    return rule(Outcome(kind, **outcome), claim or a_claim(), SETTINGS, jitter=jitter)
+    return decide(Outcome(kind, **outcome), claim or a_claim(), SETTINGS, jitter=jitter)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_throttled_destination_waits_as_long_as_it_says_else_a_minute():
 )
 def test_a_visitor_is_known_or_not_or_the_answer_does_not_tell(known, failure, told):
     answer = VisitorGoals(known=known, failure=failure and Outcome(failure, message="because"))
-    assert rule_proof(answer) is told
+    assert decide_proof(answer) is told
 
 
 # ------------------------------------------------------------------------------------------------- the read-back
@@ -141,7 +141,7 @@ def entry(description="stripe evt_1", at=NOW + 500):
 
 
 def states(look, answer, chosen=SETTINGS):
-    rulings, _ = rule_look(look, answer, chosen)
+    rulings, _ = decide_look(look, answer, chosen)
     return [ruling.settlement.state for ruling in rulings]
 
 
@@ -150,7 +150,7 @@ def test_what_the_read_back_finds_is_delivered():
 
 
 def test_absent_once_waits_a_minute_absent_twice_is_sent_again():
-    rulings, _ = rule_look(a_look(doubt()), VisitorGoals(known=True), SETTINGS)
+    rulings, _ = decide_look(a_look(doubt()), VisitorGoals(known=True), SETTINGS)
     assert (rulings[0].settlement.state, rulings[0].settlement.due_in_ms) == (GoalState.UNCONFIRMED, 60_000)
     assert rulings[0].absent
     assert states(a_look(doubt(absent=1)), VisitorGoals(known=True)) == [GoalState.PENDING]
@@ -161,7 +161,7 @@ def test_a_visitor_who_is_not_known_has_no_goals():
 
 
 def test_an_entry_that_the_ledger_owns_is_nobody_elses():
-    owned = OwnedGoal("stripe evt_1", None, ((NOW, NOW + 1_000),))
+    owned = DeliveredGoal("stripe evt_1", None, ((NOW, NOW + 1_000),))
     look = a_look(doubt(absent=1, description="other"), owned=(owned,))
     assert states(look, VisitorGoals(known=True, goals=(CompletedGoal("purchase", NOW + 500),))) == [GoalState.PENDING]
 
@@ -175,7 +175,7 @@ def test_three_looks_that_cannot_tell_end_the_doubt_by_the_setting(chosen, end):
 
 def test_after_a_restore_a_person_decides_whatever_the_setting_says():
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    first, last = (rule_look(a_look(doubt(looks=looks, restored=True)), blind, SETTINGS)[0][0] for looks in (1, 2))
+    first, last = (decide_look(a_look(doubt(looks=looks, restored=True)), blind, SETTINGS)[0][0] for looks in (1, 2))
     assert (first.settlement.state, first.settlement.reason) == (GoalState.UNCONFIRMED, "restored")
     assert (last.settlement.state, last.settlement.reason) == (GoalState.HELD, "cannot_tell")
     assert last.settlement.message.startswith("a backup was restored, and")
@@ -184,7 +184,7 @@ def test_after_a_restore_a_person_decides_whatever_the_setting_says():
 
 def test_the_second_look_after_one_that_could_not_tell_comes_a_minute_later():
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    (ruling,), _ = rule_look(a_look(doubt()), blind, SETTINGS)
+    (ruling,), _ = decide_look(a_look(doubt()), blind, SETTINGS)
     assert (ruling.settlement.due_in_ms, ruling.settlement.reason) == (60_000, "answer_lost")
     assert ruling.settlement.message.endswith("no analytics:read")
 
@@ -206,19 +206,21 @@ def test_a_look_that_never_got_through_ends_no_doubt(kind):
     ],
 )
 def test_what_a_failed_look_says_about_the_destination(kind, health):
-    _, told = rule_look(a_look(doubt()), VisitorGoals(known=False, failure=Outcome(kind, message="because")), SETTINGS)
+    _, told = decide_look(
+        a_look(doubt()), VisitorGoals(known=False, failure=Outcome(kind, message="because")), SETTINGS
+    )
     assert (told.health, told.message) == (health, "because")
 
 
 def test_a_throttled_look_waits_as_long_as_it_is_told_else_a_minute():
     for retry_after_ms, pause_ms in ((7_000, 7_000), (None, 60_000)):
         failure = Outcome(OutcomeKind.THROTTLED, 429, retry_after_ms=retry_after_ms)
-        _, told = rule_look(a_look(doubt()), VisitorGoals(known=False, failure=failure), SETTINGS)
+        _, told = decide_look(a_look(doubt()), VisitorGoals(known=False, failure=failure), SETTINGS)
         assert told.pause_ms == pause_ms
 
 
 def test_an_entry_without_a_time_and_a_description_cannot_tell():
-    (ruling,), _ = rule_look(
+    (ruling,), _ = decide_look(
         a_look(doubt()), VisitorGoals(known=True, goals=(CompletedGoal("purchase", None),)), SETTINGS
     )
     assert (ruling.settlement.state, ruling.looked, ruling.absent) == (GoalState.UNCONFIRMED, True, False)
@@ -226,14 +228,14 @@ def test_an_entry_without_a_time_and_a_description_cannot_tell():
 
 def test_a_look_that_never_got_through_is_no_look():
     away = VisitorGoals(known=False, failure=Outcome(OutcomeKind.NOT_SENT, message="connection refused"))
-    rulings, health = rule_look(a_look(doubt(looks=2)), away, SETTINGS)
+    rulings, health = decide_look(a_look(doubt(looks=2)), away, SETTINGS)
     assert (rulings[0].settlement.state, rulings[0].looked) == (GoalState.UNCONFIRMED, False)
     assert health.health is Health.FAILURE
 
 
 def test_a_key_that_may_not_read_says_nothing_about_sending():
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    assert rule_look(a_look(doubt()), blind, SETTINGS)[1].health is Health.SILENT
+    assert decide_look(a_look(doubt()), blind, SETTINGS)[1].health is Health.SILENT
 
 
 # --------------------------------------------------------------------------------------------------- occurred_at
