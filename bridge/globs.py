@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_KEPT: Final = 10_000
+_CACHE_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class OfTypes(Protocol):
 
 
 Spec = TypeVar("Spec", bound=OfTypes)
-_found: dict[tuple[int, str], tuple[object, tuple[Any, ...]]] = {}
+_cache: dict[tuple[int, str], tuple[object, tuple[Any, ...]]] = {}
 
 
 def of_type(specs: tuple[Spec, ...], event_type: str) -> tuple[Spec, ...]:
@@ -86,11 +86,11 @@ def of_type(specs: tuple[Spec, ...], event_type: str) -> tuple[Spec, ...]:
     Cached, because every event needs it. Threads may race to cache, because they cache equal values.
     """
     place = (id(specs), event_type)
-    kept = _found.get(place)
-    if kept is not None and kept[0] is specs:
-        return kept[1]
+    cached = _cache.get(place)
+    if cached is not None and cached[0] is specs:
+        return cached[1]
     found = tuple(spec for spec in specs if any(compile_glob(pattern).matches(event_type) for pattern in spec.events))
-    if len(_found) >= _KEPT:
-        _found.clear()
-    _found[place] = (specs, found)
+    if len(_cache) >= _CACHE_MAX:
+        _cache.clear()
+    _cache[place] = (specs, found)
     return found

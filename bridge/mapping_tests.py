@@ -81,8 +81,10 @@ def _after(prepared: PreparedEvent, test: TestCaseStanza) -> PreparedEvent:
     before = {*(test.after or ())}
     elements = []
     for element in prepared.elements:
-        made = (one for one in element.following if one.planned.follows and one.planned.follows.goal in before)
-        elements.append(replace(element, drafts=(*element.drafts, *made)))
+        drafts = (
+            draft for draft in element.following if draft.planned.follows and draft.planned.follows.goal in before
+        )
+        elements.append(replace(element, drafts=(*element.drafts, *drafts)))
     return replace(prepared, elements=tuple(elements))
 
 
@@ -132,11 +134,11 @@ def _flat(event: Mapping[str, Json], above: str = "") -> Iterator[tuple[str, str
         name = f"{above}[{key}]" if above else key
         if isinstance(value, dict):
             yield from _flat(value, name)
-        elif isinstance(value, list) and any(isinstance(one, dict) for one in value):
-            yield from _flat({str(position): one for position, one in enumerate(value)}, name)
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            yield from _flat({str(position): item for position, item in enumerate(value)}, name)
         else:
-            listed = [(f"{name}[]", one) for one in value] if isinstance(value, list) else [(name, value)]
-            yield from ((place, text) for place, one in listed if (text := text_of(one)) is not None)
+            fields = [(f"{name}[]", item) for item in value] if isinstance(value, list) else [(name, value)]
+            yield from ((field, text) for field, item in fields if (text := text_of(item)) is not None)
 
 
 # ---------------------------------------------------------------------------------------------------- comparison
@@ -155,9 +157,9 @@ def _difference(test: TestCaseStanza, prepared: PreparedEvent, shipped: set[str]
         best = min(same_name, key=lambda draft: len(_mismatches(expected, draft)))
         problems += _mismatches(expected, best)
         left.remove(best)
-    wanted = ", ".join(goal.goal for goal in test.goals) or "no goal"
+    expected_names = ", ".join(goal.goal for goal in test.goals) or "no goal"
     problems += [
-        f"expected {wanted}, got also {draft.planned.name} (rule {draft.planned.rule_id})"
+        f"expected {expected_names}, got also {draft.planned.name} (rule {draft.planned.rule_id})"
         for draft in left
         if not problems and draft.planned.rule_id not in shipped
     ]
@@ -190,9 +192,9 @@ def _mismatches(expected: ExpectedGoalStanza, draft: GoalDraft) -> list[str]:
     fields = expected.metadata if expected.payment is None else expected.payment
     if fields is not None:
         for key in sorted({*fields, *goal.metadata}):
-            wanted, got = fields.get(key), goal.metadata.get(key)
-            if wanted != got:
-                found.append(f"{goal.name}: expected {key} {_quoted(wanted)}, got {_quoted(got)}")
+            want, got = fields.get(key), goal.metadata.get(key)
+            if want != got:
+                found.append(f"{goal.name}: expected {key} {_quoted(want)}, got {_quoted(got)}")
     if expected.visitor is not None:
         got = next((named.visitor for named in draft.own if not named.borrowed), None)  # tests never ask DataFast
         if got != expected.visitor.lower():

@@ -31,7 +31,7 @@ _PLAIN: Final = frozenset(
     """.split()  # noqa: SIM905 - a list of words is read more easily
 )
 # Secrets only in headers and parameters, where an omitted value is not missed.
-_BESIDE: Final = frozenset(
+_OUTSIDE_BODY: Final = frozenset(
     """
     tokens auth oauth authentication authenticity session sess sessid phpsessid jsessionid sid sig cred mfa tfa oidc
     saml sso pw
@@ -60,7 +60,7 @@ _ABOUT: Final = frozenset(
 )  # as the last word: the name only describes a secret
 _PARTS: Final = (
     _PLAIN
-    | _BESIDE
+    | _OUTSIDE_BODY
     | _OPENING
     | frozenset(
         """
@@ -82,7 +82,7 @@ _PERSONAL: Final = frozenset(
     latitude longitude avatar
     """.split()  # noqa: SIM905
 )
-_WHOSE: Final = frozenset(
+_ROLES: Final = frozenset(
     """
     attendee author bill billing buyer card cardholder client contact custom customer donor first full given guest
     hidden holder
@@ -90,11 +90,11 @@ _WHOSE: Final = frozenset(
     student subscriber supporter user visitor
     """.split()  # noqa: SIM905
 )
-_ASKED: Final = frozenset({"label", "question", "type", "field", "ref", "key"})  # what says what an answer is about
+_TOPIC: Final = frozenset({"label", "question", "type", "field", "ref", "key"})  # keys that say what an answer is about
 _TYPED_IN: Final = frozenset("answer input long paragraph question short text textarea your".split())  # noqa: SIM905
 _NUMBER: Final = re.compile(r"\s*\+\d[\d\s().-]{7,20}\d\s*")  # of a telephone
-_WHERE: Final = frozenset({"address", "addresses", "geo", "location"})
-_NOT_WHERE: Final = frozenset({"country", "currency", "id", "type", "object"})
+_PLACES: Final = frozenset({"address", "addresses", "geo", "location"})
+_NOT_PLACES: Final = frozenset({"country", "currency", "id", "type", "object"})
 
 
 @lru_cache(maxsize=4_096)
@@ -104,9 +104,9 @@ def names_person(name: str, within: str = "") -> bool:
     around |= {word.removesuffix("s") for word in around}
     if words & _PERSONAL and not words & {"id", "verified", "count", "type", "check", "checks"}:
         return True
-    if around & _WHERE or words & _WHERE:
-        return not words & _NOT_WHERE
-    return bool(words & {"name", "names"} and (words | around) & _WHOSE)
+    if around & _PLACES or words & _PLACES:
+        return not words & _NOT_PLACES
+    return bool(words & {"name", "names"} and (words | around) & _ROLES)
 
 
 def describes_person(thing: Mapping[str, Any]) -> bool:
@@ -121,7 +121,7 @@ def is_typed_in(thing: Mapping[str, Any]) -> bool:
     """
     if not thing.keys() & {"value", "answer", "text"}:
         return False
-    about = {name: value for name, value in thing.items() if name in _ASKED and isinstance(value, str)}
+    about = {name: value for name, value in thing.items() if name in _TOPIC and isinstance(value, str)}
     words = {word for value in about.values() for word in _words(value[:_LONGEST_NAME])}
     if "hidden" in words:
         return False
@@ -146,7 +146,7 @@ def names_secret(name: str, *, in_body: bool = False) -> bool:
     found = frozenset(words)
     if found & {"key", "keys"} and found & _OPENING:
         return True
-    return not in_body and _opens(words, found)
+    return not in_body and _gives_access(words, found)
 
 
 @lru_cache(maxsize=4_096)
@@ -156,8 +156,8 @@ def path_is_secret(path: str) -> bool:
     return names_secret(name, in_body=False) if root in ("header", "query") else names_secret(path, in_body=True)
 
 
-def _opens(words: tuple[str, ...], found: frozenset[str]) -> bool:
-    if found & _BESIDE or words[-1] in _LAST or (found & {"code", "hash"} and found & _CONFIRMING):
+def _gives_access(words: tuple[str, ...], found: frozenset[str]) -> bool:
+    if found & _OUTSIDE_BODY or words[-1] in _LAST or (found & {"code", "hash"} and found & _CONFIRMING):
         return True
     if words == ("code",):  # `?code=`, which hands over a function's key or a sign-in
         return True
@@ -169,11 +169,11 @@ def _words(name: str) -> tuple[str, ...]:
     for piece in _PIECES.findall(name):
         humps = [word.lower() for word in _WORDS.findall(piece)]
         joined = piece.lower()
-        words += humps if len(humps) > 1 and not _apart(joined) else (_apart(joined) or humps)
+        words += humps if len(humps) > 1 and not _known_words(joined) else (_known_words(joined) or humps)
     return tuple(words)
 
 
-def _apart(joined: str) -> list[str]:
+def _known_words(joined: str) -> list[str]:
     """The words joined in a name, if all are known; digits separate them."""
     found: list[str] = []
     for run in _LETTERS.findall(joined):
@@ -198,15 +198,15 @@ def _split(run: str) -> list[str]:
 
 # ---------------------------------------------------------------------------------------------------------- values
 
-_KNOWN_BY: Final = 16  # characters at the beginning of a secret, by which one that was cut is recognised
+_PREFIX_LENGTH: Final = 16  # characters at the beginning of a secret, by which one that was cut is recognised
 
 
 def hidden(text: str, secrets: Iterable[str]) -> str:
     """A string with `…` in place of each of these secrets, whole or cut off (`abc…`). Pass the longest first."""
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
-        begins = secret[:_KNOWN_BY]
-        start = text.find(begins) if len(secret) > _KNOWN_BY else -1
+        begins = secret[:_PREFIX_LENGTH]
+        start = text.find(begins) if len(secret) > _PREFIX_LENGTH else -1
         while start >= 0:
             end = start + len(commonprefix([text[start : start + len(secret)], secret]))  # noqa: RUF071 - no path
             if text[end : end + 1] == HIDDEN:  # otherwise it only begins like one, as an id and its `client_secret` do

@@ -193,8 +193,8 @@ class Preparer:
             documents = sources.documents(source, event)
             called = _names(event, documents)
             read = [self._document(source, event, i, document, called[i]) for i, document in enumerate(documents)]
-            for one in read if names else ():
-                one.names.found()
+            for read_document in read if names else ():
+                read_document.names.found()
         except UnreadableBody as error:
             return ReadEvent(event, quarantine=str(error))
         except Exception as error:  # noqa: BLE001 - a bug of ours must not stop the events behind this one
@@ -253,7 +253,7 @@ class Preparer:
             return Element(envelope, read.names, evaluation)
         (observation, judged), (happened_ms, ordered_ms, is_stated) = read.names.found(), read.times
         keys = observation.keys
-        of_element = {
+        element_fields = {
             "happened_at_ms": happened_ms,
             "ordered_at_ms": ordered_ms,
             "time_is_stated": is_stated,
@@ -264,26 +264,26 @@ class Preparer:
 
         def drafts(goals: Iterable[PlannedGoal]) -> tuple[GoalDraft, ...]:
             described = (_described(goal, event, read.name) for goal in goals)
-            return tuple(self._draft(event, goal, judged, of_element) for goal in described)
+            return tuple(self._draft(event, goal, judged, element_fields) for goal in described)
 
         goals, following = drafts(evaluation.planned), drafts(evaluation.following)
         return Element(envelope, read.names, evaluation, goals, following)
 
     def _draft(
-        self, event: Event, planned: PlannedGoal, judged: tuple[JudgedCandidate, ...], of_element: Mapping[str, Any]
+        self, event: Event, planned: PlannedGoal, judged: tuple[JudgedCandidate, ...], element_fields: Mapping[str, Any]
     ) -> GoalDraft:
-        mine = self._all_judged(planned, judged)
+        candidates = self._all_judged(planned, judged)
         # Payments of test events are never sent: nobody paid that money.
-        redirected = of_element["test"] and TEST in self.destinations and planned.kind == "goal"
+        redirected = element_fields["test"] and TEST in self.destinations and planned.kind == "goal"
         return GoalDraft(
             event,
             planned,
             TEST if redirected else planned.destination,
-            own=identity.ranked(mine),
-            refused=next((f"{item.path} {item.why}" for item in mine if item.why and not item.app_value), None),
-            dry=of_element["test"] and not redirected,
+            own=identity.ranked(candidates),
+            refused=next((f"{item.path} {item.why}" for item in candidates if item.why and not item.app_value), None),
+            dry=element_fields["test"] and not redirected,
             rules_hash=self.rule_set.hash,
-            **of_element,
+            **element_fields,
         )
 
     def _judged(self, candidates: Iterable[Any]) -> tuple[JudgedCandidate, ...]:
@@ -293,8 +293,8 @@ class Preparer:
         """The rule's candidates, then the file's and those found by code."""
         if not planned.candidates:
             return judged
-        mine = {candidate.path for candidate in planned.candidates}
-        return (*self._judged(planned.candidates), *(item for item in judged if item.path not in mine))
+        own = {candidate.path for candidate in planned.candidates}
+        return (*self._judged(planned.candidates), *(item for item in judged if item.path not in own))
 
 
 def _problem(event: Event, error: Exception) -> str:
@@ -352,10 +352,10 @@ def settle(batch: Iterable[PreparedEvent], made: Collection[Place]) -> list[Prep
     If the other goal is made later, the decision stands: here, and only here, the order of events matters (law 4
     excepts it).
     """
-    there, settled = set(made), []
+    existing, settled = set(made), []
     for prepared in batch:
-        event = replace(prepared, elements=tuple(_settled(element, there) for element in prepared.elements))
-        there |= {draft.place for element in event.elements for draft in element.drafts}
+        event = replace(prepared, elements=tuple(_settled(element, existing) for element in prepared.elements))
+        existing |= {draft.place for element in event.elements for draft in element.drafts}
         settled.append(event)
     return settled
 

@@ -33,9 +33,9 @@ def _resolved(name: str, written: Mapping[str, dict[str, Any]]) -> dict[str, Any
     return {**_resolved(other, written), **preset} if other else preset
 
 
-def stated(provider: str, what: str) -> Any:
+def stated(provider: str, key: str) -> Any:
     """What a provider's preset says under one key; None if it says nothing, or there is no such preset."""
-    return presets().get(provider, {}).get(what)
+    return presets().get(provider, {}).get(key)
 
 
 def event_names(provider: str) -> frozenset[str]:

@@ -53,7 +53,7 @@ def is_fixture_id(event_id: str) -> bool:
 
 def nearest(word: str, known: Collection[str], likeness: float = 0.7) -> str | None:
     """The known word most similar to this one, if any is similar."""
-    by_lower = {each.lower(): each for each in known}
+    by_lower = {name.lower(): name for name in known}
     found = get_close_matches(word[:80].lower(), list(by_lower), n=1, cutoff=likeness)
     return by_lower[found[0]] if found else None
 

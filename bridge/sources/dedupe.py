@@ -35,15 +35,15 @@ def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Docu
     document = found[0] if len(found) == 1 else replace(found[0], body=found[0].root)
     fingerprint = _FINGERPRINTS[source.fingerprint](document.root) if source.fingerprint is not None else []
     if fingerprint:
-        mine, former = tuple(fingerprint), []  # as they were
+        current, former = tuple(fingerprint), []  # as they were
     else:
-        mine = _keys(source, request, envelope)
-        if len(found) > 1 and len(mine) == 1 and (batch := _batch_key(source, found)):
-            mine = (batch, *mine)
+        current = _keys(source, request, envelope)
+        if len(found) > 1 and len(current) == 1 and (batch := _batch_key(source, found)):
+            current = (batch, *current)
         former = _former(source, request, envelope, document)
     if source.body is BodyForm.JSON_FIELD or repaired(request.body):  # there, the escapes are encoded once more
         former.append(("", _hash(request.body)))  # it was quarantined, without a type
-    return mine, tuple(pair for pair in dict.fromkeys(former) if pair[1] not in mine)
+    return current, tuple(pair for pair in dict.fromkeys(former) if pair[1] not in current)
 
 
 def unreadable(source: Source, request: Request, event_type: str) -> tuple[Keys, Former]:
@@ -67,7 +67,7 @@ def signed_id(source: Source, request: Request) -> str | None:
 def _keys(source: Source, request: Request, envelope: Envelope) -> Keys:
     # If a file says where the id is, only that place counts: without one, the signed id may be the attempt's.
     event_id = envelope.id or (None if source.envelope.id else signed_id(source, request))
-    if _names_nothing(event_id):
+    if _identifies_nothing(event_id):
         return (_body_key(source, request, envelope.type),)
     id_key = f"id:{envelope.type}:{event_id}"
     return (id_key,) if source.id_is_signed else (id_key, _body_key(source, request, envelope.type))
@@ -76,20 +76,20 @@ def _keys(source: Source, request: Request, envelope: Envelope) -> Keys:
 def _batch_key(source: Source, found: tuple[Document, ...]) -> str | None:
     """A key made from its events' ids, if each has one: HubSpot writes the attempt's number into every event."""
     events = [read_envelope(source.envelope, document) for document in found]
-    ids = {event.id for event in events if not _names_nothing(event.id)}
+    ids = {event.id for event in events if not _identifies_nothing(event.id)}
     if len(ids) < len(events):
         return None
     named = sorted([event.type, event.id or "", event.time_ms or 0] for event in events)
     return "ids:" + hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
-def _names_nothing(event_id: str | None) -> bool:
+def _identifies_nothing(event_id: str | None) -> bool:
     """Whether there is no usable id: none, a fixture's, or one with U+FFFD in it (two of those could collide)."""
     return not event_id or is_fixture_id(event_id) or "\ufffd" in event_id
 
 
 def _body_key(source: Source, request: Request, event_type: str) -> str:
-    key = _hash(_lasting(source, request.body))
+    key = _hash(_without_retry_fields(source, request.body))
     return f"{key}:{event_type}" if event_type and event_type in source.named_types else key
 
 
@@ -97,7 +97,7 @@ def _hash(body: bytes) -> str:
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
-def _lasting(source: Source, body: bytes) -> bytes:
+def _without_retry_fields(source: Source, body: bytes) -> bytes:
     """A form without the fields that differ between a retry and the first delivery."""
     if not source.retry_fields or source.body is not BodyForm.FORM:
         return body
@@ -118,7 +118,7 @@ def _former(source: Source, request: Request, envelope: Envelope, document: Docu
     found = [] if source.former is None else [("", _hash(request.body))]  # it stored no type for what it could not read
     event_id = first_text(spec.id, document)
     for event_type in _former_types(source, spec, envelope, document):
-        by_body = [(event_type, _hash(body)) for body in (request.body, _lasting(source, request.body))]
+        by_body = [(event_type, _hash(body)) for body in (request.body, _without_retry_fields(source, request.body))]
         named = event_id or signed_id(source, request)  # the latter if its `verify` had one
         if named and not is_fixture_id(named):
             found.append((event_type, f"id:{event_type}:{named}"))
@@ -137,7 +137,7 @@ def _former_types(source: Source, spec: FormerSpec, envelope: Envelope, document
 # ------------------------------------------------------------------------------------------- without ids of events
 
 
-def _of_lemonsqueezy(body: Json) -> list[str]:
+def _lemonsqueezy_keys(body: Json) -> list[str]:
     """Two keys, either of which marks a duplicate: `id:…` if there is a webhook_id, and `fp:…` for what happened.
 
     Lemon Squeezy has no documented event id and no timestamp in its signature. Empty if the body is not an event.
@@ -179,4 +179,4 @@ def _object_at(value: Json, key: str) -> dict[str, Json]:
     return below if isinstance(below, dict) else {}
 
 
-_FINGERPRINTS: Final = {"lemonsqueezy": _of_lemonsqueezy}  # by `Source.fingerprint`
+_FINGERPRINTS: Final = {"lemonsqueezy": _lemonsqueezy_keys}  # by `Source.fingerprint`

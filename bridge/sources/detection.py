@@ -43,7 +43,7 @@ _PLAIN: Final = (
     "{url}{sorted_form}", "{other_port_url}{sorted_form}", "{body_hash_url}", "{url}.{body}",
 )  # fmt: skip
 _UNKEYED: Final = ("{secret}{body}", "{body}{secret}", "{secret}{method}{url}{body}", "{secret}{url}{body}")
-_TIMED: Final = (
+_WITH_TIME: Final = (
     *(f"{{timestamp}}{mark}{{body}}" for mark in (".", ":", "", "\n", "|", "_", "-", " ")),
     *(f"{{body}}{mark}{{timestamp}}" for mark in ("", ".", ":", "\n", "|", "_", "-", " ")),
     "v0:{timestamp}:{body}", "v1:{timestamp}:{body}", "v1.{timestamp}.{body}", "{method}{url}{body}{timestamp}",
@@ -51,27 +51,27 @@ _TIMED: Final = (
     "{timestamp}.{method}.{path}.{body}", "{url}{timestamp}{body}", "{method}\n{path}\n{timestamp}\n{body}",
     "{timestamp}\n{method}\n{path}\n{body}", "{method}{path}{timestamp}{body}", "{timestamp}.{path}.{body}",
 )  # fmt: skip
-_NAMED: Final = (
+_WITH_ID_AND_TIME: Final = (
     "{id}.{timestamp}.{body}", "{timestamp}.{id}.{body}", "{id}{timestamp}{body}", "{timestamp}{id}{body}",
     "{id}:{timestamp}:{body}", "{id}|{timestamp}|{body}", "{timestamp}{id}", "{id}{timestamp}", "{timestamp}.{id}",
 )  # fmt: skip
-# Headers that name the event's type: written out in full, because a type is not an id.
-_OF_EVENT: Final = (
+# For headers that name the event's type: {id} becomes {header:…}, because a type is not an id.
+_WITH_EVENT_TYPE: Final = (
     "{id}.{timestamp}.{body}", "{timestamp}.{id}.{body}", "{timestamp}{id}{body}", "{id}{timestamp}{body}",
 )  # fmt: skip
-_EVENT: Final = re.compile(r"(.*[-_.])?(event|event-type|topic|type)", re.IGNORECASE)
-_NAMED_UNTIMED: Final = ("{id}.{body}", "{id}{body}", "{id}:{body}", "{body}{id}")
+_EVENT_TYPE: Final = re.compile(r"(.*[-_.])?(event|event-type|topic|type)", re.IGNORECASE)
+_WITH_ID: Final = ("{id}.{body}", "{id}{body}", "{id}:{body}", "{body}{id}")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class LocatedString:
     """The place of a string in the request, and how to extract it from what surrounds it."""
 
     place: Place
     split: str | None
     prefix: str
     text: str
-    first: bool  # of the elements there
+    first: bool  # whether it is the first of the elements there
 
 
 def fits(source: Source, request: Request) -> bool:
@@ -96,7 +96,7 @@ def verifies(source: Source, request: Request) -> bool:
 def detect(request: Request, secret: str) -> VerifySpec | None:
     """The scheme with which this secret signed the request, in the terms of `verify`; None if it cannot be found."""
     facts = Facts(plain_source(request, VerifySpec("token"), secret), request)
-    for strings in (list(_beside_body(facts)), [*_beside_body(facts), *_in_body(facts)]):  # a body may be large
+    for strings in (list(_outside_body(facts)), [*_outside_body(facts), *_in_body(facts)]):  # a body may be large
         for spec in chain(_tokens(strings, secret), _hmacs(facts, strings, secret)):
             if fits(plain_source(request, spec, secret), request):
                 return spec
@@ -109,8 +109,8 @@ def one_change(source: Source, request: Request, found: VerifySpec | None) -> tu
     found: the result of `detect`, whose values are tried first.
     """
     facts = Facts(source, request)
-    strings = [*_beside_body(facts), *_in_body(facts)]
-    specs = [*_with_one_of(source.verify, found), *_with_another(source.verify, strings)]
+    strings = [*_outside_body(facts), *_in_body(facts)]
+    specs = [*_with_one_setting_of(source.verify, found), *_with_another_value(source.verify, strings)]
     return next(((name, spec) for name, spec in specs if fits(replace(source, verify=spec), request)), None)
 
 
@@ -118,9 +118,9 @@ def signatures(request: Request, secret: str) -> list[tuple[str, str]]:
     """Whatever looks like a signature in the request: where it is, and of which hash."""
     facts = Facts(plain_source(request, VerifySpec("token"), secret), request)
     sizes = [
-        (f"{one.place.where}:{one.place.name}", name)
-        for one in _beside_body(facts)
-        for _encoding, digest in _digests(one.text)[:1]  # the hex digits of one hash are the base64 of another
+        (f"{string.place.where}:{string.place.name}", name)
+        for string in _outside_body(facts)
+        for _encoding, digest in _digests(string.text)[:1]  # the hex digits of one hash are the base64 of another
         if (name := _BY_SIZE.get(len(digest)))
     ]
     return list(dict.fromkeys(sizes))
@@ -140,7 +140,7 @@ def _timeless(spec: VerifySpec) -> VerifySpec:
     return replace(spec, timestamp=stamp, alternatives=tuple(map(_timeless, spec.alternatives)))
 
 
-def _beside_body(facts: Facts) -> Iterator[Found]:
+def _outside_body(facts: Facts) -> Iterator[LocatedString]:
     """Every string in headers, query and form: whole and split into elements, with and without the elements' names."""
     places = [(Place("header", name), text) for name, text in facts.request.headers.items()]
     places += [(Place("query", name), text) for name, text in facts.query().items()]
@@ -154,17 +154,17 @@ def _beside_body(facts: Facts) -> Iterator[Found]:
             elements = [text] if split is None else text.split(split)
             for number, element in enumerate(elements):
                 stripped = element.strip()
-                yield Found(place, split, "", stripped, number == 0)
+                yield LocatedString(place, split, "", stripped, number == 0)
                 if name := _NAME.match(stripped):
-                    yield Found(place, split, name[0], stripped[name.end() :], number == 0)
+                    yield LocatedString(place, split, name[0], stripped[name.end() :], number == 0)
 
 
-def _in_body(facts: Facts) -> Iterator[Found]:
+def _in_body(facts: Facts) -> Iterator[LocatedString]:
     if facts.source.body is BodyForm.FORM:
         return
     with suppress(SignatureError):
         for path, text in _leaves(facts.body(), "", _DEPTH_MAX):
-            yield Found(Place("body", path), None, "", text, first=True)
+            yield LocatedString(Place("body", path), None, "", text, first=True)
 
 
 def _leaves(value: Json, path: str, depth: int) -> list[tuple[str, str]]:
@@ -198,28 +198,29 @@ def _digests(text: str) -> list[tuple[str, bytes]]:
 # ------------------------------------------------------------------------------------------------ what is tried
 
 
-def _tokens(strings: list[Found], secret: str) -> Iterator[VerifySpec]:
-    wanted = secret.strip()
-    for one in strings:
-        if one.split is None and one.text == wanted:
-            yield VerifySpec("token", signature=SignatureSpec((one.place,), None, one.prefix))
+def _tokens(strings: list[LocatedString], secret: str) -> Iterator[VerifySpec]:
+    token = secret.strip()
+    for string in strings:
+        if string.split is None and string.text == token:
+            yield VerifySpec("token", signature=SignatureSpec((string.place,), None, string.prefix))
     yield VerifySpec("basic")
 
 
-def _hmacs(facts: Facts, strings: list[Found], secret: str) -> Iterator[VerifySpec]:
-    by_digest: dict[bytes, list[tuple[Found, str]]] = {}
-    for one in strings:
-        for encoding, digest in _digests(one.text):
-            by_digest.setdefault(digest, []).append((one, encoding))
+def _hmacs(facts: Facts, strings: list[LocatedString], secret: str) -> Iterator[VerifySpec]:
+    by_digest: dict[bytes, list[tuple[LocatedString, str]]] = {}
+    for string in strings:
+        for encoding, digest in _digests(string.text):
+            by_digest.setdefault(digest, []).append((string, encoding))
     hashes = {_BY_SIZE[len(digest)] for digest in by_digest}
     keys = _keys(secret)
     for template, stamp, event_id, message in _messages(facts, strings, secret):
         for form, key in keys:
             for name in hashes:
-                for one, encoding in by_digest.get(hmac.digest(key, message, name), ()):
-                    yield _spec(f"hmac-{name}", form, one, encoding, stamp, event_id, template)
-        for one, encoding in by_digest.get(hashlib.sha256(message).digest(), ()) if "{secret}" in template else ():
-            yield _spec("sha256", "text", one, encoding, stamp, event_id, template)
+                for signature, encoding in by_digest.get(hmac.digest(key, message, name), ()):
+                    yield _spec(f"hmac-{name}", form, signature, encoding, stamp, event_id, template)
+        unkeyed = by_digest.get(hashlib.sha256(message).digest(), ()) if "{secret}" in template else ()
+        for signature, encoding in unkeyed:
+            yield _spec("sha256", "text", signature, encoding, stamp, event_id, template)
 
 
 def _keys(secret: str) -> list[tuple[str, bytes]]:
@@ -234,23 +235,24 @@ def _keys(secret: str) -> list[tuple[str, bytes]]:
 
 
 def _messages(
-    facts: Facts, strings: list[Found], secret: str
-) -> Iterator[tuple[str, Found | None, Found | None, bytes]]:
+    facts: Facts, strings: list[LocatedString], secret: str
+) -> Iterator[tuple[str, LocatedString | None, LocatedString | None, bytes]]:
     """What may have been signed: the template, its timestamp and id, and the bytes. Common ones come first."""
-    stamps = _distinct(one for one in strings if _TIME.fullmatch(one.text) and ms_of(one.text) is not None)
-    ids = _distinct(one for one in strings if one.split is None and not one.prefix and _ID.fullmatch(one.place.name))
-    events = [one for one in strings if one.split is None and not one.prefix and _is_of_event(one)][:_FEW]
+    stamps = _distinct(string for string in strings if _TIME.fullmatch(string.text) and ms_of(string.text) is not None)
+    whole = [string for string in strings if string.split is None and not string.prefix]
+    ids = _distinct(string for string in whole if _ID.fullmatch(string.place.name))
+    types = [string for string in whole if _names_event_type(string)][:_FEW]
     tried = (
         *product(_PLAIN, (None,), (None,)),
-        *product(_TIMED, stamps, (None,)),
-        *product(_NAMED, stamps, ids),
-        *product(_NAMED_UNTIMED, (None,), ids),
-        *product(_OF_EVENT, stamps, events),
+        *product(_WITH_TIME, stamps, (None,)),
+        *product(_WITH_ID_AND_TIME, stamps, ids),
+        *product(_WITH_ID, (None,), ids),
+        *product(_WITH_EVENT_TYPE, stamps, types),
         *product(_UNKEYED, (None,), (None,)),
     )
     for written, stamp, event_id in tried:
         template, key = written, secret.strip().encode("utf-8", "surrogatepass")
-        if event_id is not None and (event_id.place.where != "header" or _is_of_event(event_id)):
+        if event_id is not None and (event_id.place.where != "header" or _names_event_type(event_id)):
             template = written.replace("{id}", f"{{{event_id.place.where}:{event_id.place.name}}}")
         try:
             message = compile_signed(template).render(
@@ -264,28 +266,36 @@ def _messages(
         yield template, stamp, event_id, message
 
 
-def _is_of_event(one: Found) -> bool:
-    return one.place.where == "header" and one.place.name != "content-type" and bool(_EVENT.fullmatch(one.place.name))
+def _names_event_type(string: LocatedString) -> bool:
+    where, name = string.place.where, string.place.name
+    return where == "header" and name != "content-type" and _EVENT_TYPE.fullmatch(name) is not None
 
 
-def _distinct(found: Iterable[Found]) -> list[Found]:
+def _distinct(found: Iterable[LocatedString]) -> list[LocatedString]:
     """The first few distinct strings. Those from headers are more likely than those from the body."""
-    order = sorted(found, key=lambda one: (one.place.where == "body", bool(_NAME.match(one.text))))
-    return list({one.text: one for one in reversed(order)}.values())[::-1][:_FEW]
+    order = sorted(found, key=lambda string: (string.place.where == "body", bool(_NAME.match(string.text))))
+    return list({string.text: string for string in reversed(order)}.values())[::-1][:_FEW]
 
 
 def _spec(
-    kind: str, form: str, one: Found, encoding: str, stamp: Found | None, event_id: Found | None, template: str
+    kind: str,
+    form: str,
+    signature: LocatedString,
+    encoding: str,
+    stamp: LocatedString | None,
+    event_id: LocatedString | None,
+    template: str,
 ) -> VerifySpec:
     timestamp = None
     if stamp is not None:
-        beside = stamp.place == one.place and stamp.split == one.split and (stamp.prefix or stamp.first)
-        timestamp = TimestampSpec((), stamp.prefix) if beside else TimestampSpec((stamp.place,))
+        is_same_place = stamp.place == signature.place and stamp.split == signature.split
+        is_element = is_same_place and (stamp.prefix or stamp.first)
+        timestamp = TimestampSpec((), stamp.prefix) if is_element else TimestampSpec((stamp.place,))
     uses_id = event_id is not None and "{id}" in template
     return VerifySpec(
         kind,
         (form,),
-        SignatureSpec((one.place,), one.split or _LISTS.get(one.prefix), one.prefix, encoding),
+        SignatureSpec((signature.place,), signature.split or _LISTS.get(signature.prefix), signature.prefix, encoding),
         timestamp,
         (event_id.place,) if event_id is not None and uses_id else (),
         template,
@@ -295,7 +305,7 @@ def _spec(
 # --------------------------------------------------------------------------------------------- one wrong setting
 
 
-def _with_one_of(spec: VerifySpec, found: VerifySpec | None) -> Iterator[tuple[str, VerifySpec]]:
+def _with_one_setting_of(spec: VerifySpec, found: VerifySpec | None) -> Iterator[tuple[str, VerifySpec]]:
     """The scheme with one setting taken from another scheme."""
     if found is None:
         return
@@ -312,7 +322,7 @@ def _with_one_of(spec: VerifySpec, found: VerifySpec | None) -> Iterator[tuple[s
     yield "signed", replace(spec, signed=found.signed)
 
 
-def _with_another(spec: VerifySpec, strings: list[Found]) -> Iterator[tuple[str, VerifySpec]]:
+def _with_another_value(spec: VerifySpec, strings: list[LocatedString]) -> Iterator[tuple[str, VerifySpec]]:
     """The scheme with a different value for one setting, for schemes with an uncommon template."""
     for kind in HMACS:
         yield "type", replace(spec, type=kind)
@@ -322,14 +332,14 @@ def _with_another(spec: VerifySpec, strings: list[Found]) -> Iterator[tuple[str,
         yield "signature.encoding", replace(spec, signature=replace(spec.signature, encoding=encoding))
     for split in _SPLITS:
         yield "signature.split", replace(spec, signature=replace(spec.signature, split=split))
-    likely = [one for one in strings if _digests(one.text)]
-    for prefix in dict.fromkeys(one.prefix for one in likely):
+    likely = [string for string in strings if _digests(string.text)]
+    for prefix in dict.fromkeys(string.prefix for string in likely):
         yield "signature.prefix", replace(spec, signature=replace(spec.signature, prefix=prefix))
-    for place in dict.fromkeys(one.place for one in likely):
+    for place in dict.fromkeys(string.place for string in likely):
         yield "signature.in", replace(spec, signature=replace(spec.signature, places=(place,)))
     if spec.timestamp is not None:
-        times = [one for one in strings if _TIME.fullmatch(one.text)]
-        for place in dict.fromkeys(one.place for one in times):
+        times = [string for string in strings if _TIME.fullmatch(string.text)]
+        for place in dict.fromkeys(string.place for string in times):
             yield "timestamp.in", replace(spec, timestamp=replace(spec.timestamp, places=(place,)))
-        for prefix in dict.fromkeys(one.prefix for one in times):
+        for prefix in dict.fromkeys(string.prefix for string in times):
             yield "timestamp.prefix", replace(spec, timestamp=replace(spec.timestamp, prefix=prefix))

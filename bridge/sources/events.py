@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from bridge.model import Event, Json, Request, Source, VerifySpec
 
 BATCH: Final = "batch"  # the type of a delivery whose events are of several types
-# Never kept by any release, so no rule can depend on them. Other headers are judged by the words in their names, but
-# one that the source's file or preset reads (an `Idempotency-Key`) is kept, and masked wherever it is shown.
+# Never kept by any release, so no rule can depend on them. Other headers are judged by the words in their names; those
+# that the source's file or preset reads (an `Idempotency-Key`) are always kept, and masked wherever they are shown.
 _NEVER_HEADER: Final = re.compile(r"authorization|cookie|signature|hmac|token|secret|password|api-?key")
 _NEVER_PARAMETER: Final = re.compile(r"token|secret|password|signature|api_?key|key|sig|auth", re.IGNORECASE)
 

@@ -5,8 +5,8 @@ unchanged. What cannot be parsed is a `SignatureError` here, because these place
 has to be authenticated.
 
 What a sender signs is a template such as `{timestamp}.{body}`, compiled once and rendered to the exact bytes. Its
-variables: body, id, timestamp, url, method, path, secret, crc32, sorted_form, header:X, query:x, form:x, body:a.b; of
-Twilio, other_port_url and body_hash_url. A variable without a value rejects the request: nothing is ever signed
+variables are body, id, timestamp, url, method, path, secret, crc32, sorted_form, header:X, query:x, form:x, body:a.b,
+and for Twilio other_port_url and body_hash_url. A variable without a value rejects the request: nothing is ever signed
 "around" a gap.
 """
 
@@ -111,7 +111,7 @@ def as_bytes(text: str) -> bytes:
 
 
 def text_below(document: Json, dotted: str) -> str | None:
-    """`a.b`, and `a[0].b` where a list holds it."""
+    """The string at a dotted path such as `a.b`, or `a[0].b` into a list; None if there is none."""
     for key in dotted.replace("[", ".").replace("]", "").split("."):
         if isinstance(document, dict):
             document = document.get(key)
@@ -129,13 +129,13 @@ def text_below(document: Json, dotted: str) -> str | None:
 class SignedText:
     """A compiled template: literal bytes and names of variables, in turn.
 
-    bares_timestamp: no separator stands between the timestamp and what is signed next to it.
+    has_bare_timestamp: no separator stands between the timestamp and what is signed next to it.
     """
 
     parts: tuple[bytes | str | Place, ...]
     uses_secret: bool
     uses_id: bool
-    bares_timestamp: bool
+    has_bare_timestamp: bool
 
     def render(self, facts: Facts, *, timestamp: str | None, event_id: str | None, secret: bytes) -> bytes:
         """The signed bytes. Raises SignatureError if the request lacks a part of them."""
@@ -163,8 +163,8 @@ def compile_signed(text: str) -> SignedText:
             parts.append(_variable(piece))
         elif piece:
             parts.append(piece.encode())
-    bares = any("timestamp" in pair and not any(isinstance(part, bytes) for part in pair) for pair in pairwise(parts))
-    return SignedText(tuple(parts), "secret" in parts, "id" in parts, bares)
+    is_bare = any("timestamp" in pair and not any(isinstance(part, bytes) for part in pair) for pair in pairwise(parts))
+    return SignedText(tuple(parts), "secret" in parts, "id" in parts, is_bare)
 
 
 def _variable(name: str) -> str | Place:

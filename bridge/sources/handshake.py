@@ -42,11 +42,11 @@ def handshake(source: Source, request: Request, now_s: float) -> Reply | None:
     if len(request.body) > BODY_MAX:
         return None
     facts = Facts(source, request)
-    for one in source.handshakes:
-        if request.method in one.methods:
-            value = _value(one, facts)
+    for entry in source.handshakes:
+        if request.method in entry.methods:
+            value = _value(entry, facts)
             if value is not None:
-                return _reply(one, facts, value, now_s)
+                return _reply(entry, facts, value, now_s)
     if request.method == "POST" and _TOKEN_BODY.fullmatch(request.body) and computes(source):
         raise SignatureError("the body is a token like those of handshakes, which this bridge signs for anyone")
     return None
@@ -54,7 +54,7 @@ def handshake(source: Source, request: Request, now_s: float) -> Reply | None:
 
 def computes(source: Source) -> bool:
     """Whether any of the source's handshakes needs the secret for its answer."""
-    return any(one.does is ReplyKind.HMAC for one in source.handshakes)
+    return any(entry.does is ReplyKind.HMAC for entry in source.handshakes)
 
 
 def sender_of(request: Request) -> str:
@@ -69,21 +69,21 @@ def sender_of(request: Request) -> str:
 # --------------------------------------------------------------------------------------------- is it a handshake?
 
 
-def _value(one: Handshake, facts: Facts) -> str | None:
+def _value(entry: Handshake, facts: Facts) -> str | None:
     """The value that this handshake carries (empty if it needs none); None if the request is not this handshake."""
-    if one.body is not None and not _is_exactly(one.body, facts):
+    if entry.body is not None and not _is_whole_body(entry.body, facts):
         return None
-    if not all(_holds(place, allowed, facts) for place, allowed in one.when):
+    if not all(_holds(place, allowed, facts) for place, allowed in entry.when):
         return None
-    if one.place is None:
+    if entry.place is None:
         return ""
-    value = _text(one.place, facts)
-    if value and one.does is ReplyKind.KEEP and not _KEPT.fullmatch(value):
+    value = _text(entry.place, facts)
+    if value and entry.does is ReplyKind.KEEP and not _KEPT.fullmatch(value):
         return None
     return value or None
 
 
-def _is_exactly(body: str, facts: Facts) -> bool:
+def _is_whole_body(body: str, facts: Facts) -> bool:
     """Whether this is the whole body, and no signature comes with it."""
     pattern = re.escape(body.encode()).replace(re.escape(b"{digits}"), rb"\d{1,20}")
     places = (place for scheme in facts.source.verify.schemes for place in scheme.signature.places)
@@ -107,18 +107,18 @@ def _text(place: Place, facts: Facts) -> str | None:
 # --------------------------------------------------------------------------------------------------- the answer
 
 
-def _reply(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
-    if one.does is ReplyKind.KEEP:
+def _reply(entry: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
+    if entry.does is ReplyKind.KEEP:
         return _first_message(facts, value, now_s)
-    if one.does is ReplyKind.HMAC:
-        return _computed(one, facts, value, now_s)
-    if one.signed:
+    if entry.does is ReplyKind.HMAC:
+        return _computed(entry, facts, value, now_s)
+    if entry.signed:
         _verifying_secret(facts, now_s)
-    if one.verify_token is not None:
-        _meet_verify_token(one, one.verify_token, facts)
-    if one.does is ReplyKind.ECHO:
-        return _echo(one, value)
-    return _NO_CONTENT if one.does is ReplyKind.NO_CONTENT else _EMPTY
+    if entry.verify_token is not None:
+        _check_verify_token(entry, entry.verify_token, facts)
+    if entry.does is ReplyKind.ECHO:
+        return _echo(entry, value)
+    return _NO_CONTENT if entry.does is ReplyKind.NO_CONTENT else _EMPTY
 
 
 def _first_message(facts: Facts, value: str, now_s: float) -> Reply:
@@ -129,12 +129,12 @@ def _first_message(facts: Facts, value: str, now_s: float) -> Reply:
     return _EMPTY
 
 
-def _computed(one: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
-    secrets = (_verifying_secret(facts, now_s),) if one.signed else facts.source.secrets
+def _computed(entry: Handshake, facts: Facts, value: str, now_s: float) -> Reply:
+    secrets = (_verifying_secret(facts, now_s),) if entry.signed else facts.source.secrets
     if not TOKEN.fullmatch(value):
         raise SignatureError("the token of the handshake is not 1 to 128 letters, digits, - and _")
     digest = hmac.digest(_key(facts.source, secrets), value.encode(), "sha256")
-    return _json(one, {"value": value, "hex": digest.hex(), "base64": b64encode(digest).decode()})
+    return _json(entry, {"value": value, "hex": digest.hex(), "base64": b64encode(digest).decode()})
 
 
 def _verifying_secret(facts: Facts, now_s: float) -> str:
@@ -155,26 +155,26 @@ def _key(source: Source, secrets: tuple[str, ...]) -> bytes:
     raise SourceOff(source.secret_error or "no usable secret is set")
 
 
-def _meet_verify_token(one: Handshake, place: Place, facts: Facts) -> None:
-    if one.expected is None:
-        raise SignatureError(f"{one.variable} is not set, so the handshake's verify token cannot be compared")
+def _check_verify_token(entry: Handshake, place: Place, facts: Facts) -> None:
+    if entry.expected is None:
+        raise SignatureError(f"{entry.variable} is not set, so the handshake's verify token cannot be compared")
     given = _text(place, facts) or ""
-    expected = one.expected.encode("utf-8", "surrogatepass")
+    expected = entry.expected.encode("utf-8", "surrogatepass")
     forms = (given.encode("utf-8", "surrogatepass"), as_bytes(given))  # from a query or body, and from a header
     if not any(hmac.compare_digest(form, expected) for form in forms):
-        raise SignatureError(f"the handshake's verify token is not the value of {one.variable}")
+        raise SignatureError(f"the handshake's verify token is not the value of {entry.variable}")
 
 
-def _echo(one: Handshake, value: str) -> Reply:
+def _echo(entry: Handshake, value: str) -> Reply:
     if len(value) > ECHO_MAX or not value.isprintable():
         raise SignatureError(
             f"the value that the handshake asks to be echoed is not 1 to {ECHO_MAX} printable characters"
         )
-    if one.fields:
-        return _json(one, {"value": value})
+    if entry.fields:
+        return _json(entry, {"value": value})
     return Reply(value.encode(), "text/plain; charset=utf-8")
 
 
-def _json(one: Handshake, values: dict[str, str]) -> Reply:
-    stated = {name: _PART.sub(lambda part: values[part[1]], template) for name, template in one.fields}
+def _json(entry: Handshake, values: dict[str, str]) -> Reply:
+    stated = {name: _PART.sub(lambda part: values[part[1]], template) for name, template in entry.fields}
     return Reply(json.dumps(stated).encode(), "application/json")

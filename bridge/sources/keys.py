@@ -92,12 +92,12 @@ def public_key_verifier(kind: str, form: str, secret: str) -> Callable[[bytes, b
         "rsa-sha256": (rsa.RSAPublicKey, (padding.PKCS1v15(), hashes.SHA256())),
         "rsa-sha1": (rsa.RSAPublicKey, (padding.PKCS1v15(), hashes.SHA1())),  # noqa: S303 - Paddle Classic's
     }
-    wanted, arguments = of_kind[kind]
+    key_type, arguments = of_kind[kind]
     try:
         loaded = _read(kind, form, secret.strip())
     except (ValueError, TypeError, UnsupportedAlgorithm):
         loaded = None
-    if not isinstance(loaded, wanted):
+    if not isinstance(loaded, key_type):
         raise ValueError(f"the public key cannot be read as {form} for {kind}")  # noqa: TRY004 - a value as any other
     key: Any = loaded
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SHORTEST: Final = 4  # characters of a token; hiding a shorter one would hide half of every answer
 _SHORTEST_NAMED: Final = 8  # the same for what is a secret only by its name
-_LONGEST_WORDS: Final = 24  # of a lower-case word; a longer one is a token
+_LONGEST_WORDS: Final = 24  # characters of lower-case words; a longer string is a token
 _DEEPEST: Final = 80
 _ANY: Final = (
     Source("", "custom", VerifySpec("token"), body=BodyForm.JSON),
@@ -43,7 +43,7 @@ def unshowable(source: Source | None, body: bytes | None = None, ids: Iterable[s
 
 def known_secrets(source: Source) -> frozenset[str]:
     """The source's own secrets, and the variables that its `require:` compares with."""
-    required = (text for one in source.require if one.secret for text in one.expected)
+    required = (text for requirement in source.require if requirement.secret for text in requirement.expected)
     return frozenset(text for text in (*source.secrets, *required) if len(text) >= _SHORTEST_NAMED)
 
 
@@ -52,13 +52,14 @@ def sender_tokens(source: Source, body: bytes) -> frozenset[str]:
     document = _document(source, body)
     found = {text_below(document, place.name) for place in _places(source) if place.where in ("body", "form")}
     whole = Document(body=document, root=document)
-    found |= {text_of(value) for one in source.require if one.secret and (value := one.path.read(whole))}
+    secrets = (requirement.path.read(whole) for requirement in source.require if requirement.secret)
+    found |= {text_of(value) for value in secrets if value}
     return frozenset(text for text in found if text and len(text) >= _SHORTEST)
 
 
 def named_secrets(source: Source | None, body: bytes) -> frozenset[str]:
     """The strings in a body whose fields have the names of secrets. source None: the body's format is unknown."""
-    documents = [_document(one, body) for one in ((source,) if source is not None else _ANY)]
+    documents = [_document(reader, body) for reader in ((source,) if source is not None else _ANY)]
     return frozenset(text for document in documents for text in _named(document) if _looks_secret(text))
 
 

@@ -74,7 +74,7 @@ def verify(source: Source, request: Request, now_s: float) -> Verified:
     facts = Facts(source, request)
     verified = _verify_any(source, facts, now_s)
     if source.require:
-        _meet_requirements(source, facts)
+        _check_requirements(source, facts)
     return verified
 
 
@@ -109,11 +109,11 @@ def _verify_by(spec: VerifySpec, secrets: tuple[str, ...], facts: Facts, now_s: 
     elements = _elements(spec, facts)
     candidates = _candidates(spec, elements)
     timestamp, age_ms = _fresh_timestamp(spec, facts, elements, now_s) if spec.timestamp else (None, None)
-    shows_no_end = scheme.template is not None and scheme.template.bares_timestamp
-    if spec.timestamp and timestamp and (spec.timestamp.form or shows_no_end):
-        _refuse_shifted(spec.timestamp.form, timestamp)
+    is_bare = scheme.template is not None and scheme.template.has_bare_timestamp
+    if spec.timestamp and timestamp and (spec.timestamp.form or is_bare):
+        _check_timestamp_form(spec.timestamp.form, timestamp)
     if spec.type == "sha256" and facts.request.body:
-        _refuse_lengthened(facts)
+        _refuse_length_extension(facts)
     secret = _matching(scheme, spec, facts, candidates, timestamp)
     if secret is None:
         raise SignatureError("no signature matches")
@@ -197,7 +197,7 @@ def _timestamp(spec: VerifySpec, facts: Facts, elements: list[str]) -> str:
     return found[0]
 
 
-def _refuse_shifted(form: str | None, timestamp: str) -> None:
+def _check_timestamp_form(form: str | None, timestamp: str) -> None:
     """If nothing separates the timestamp from the body, its own form must show where it ends.
 
     Otherwise its last digits could be moved into the body, or the body's first digits into it, under the same
@@ -207,8 +207,10 @@ def _refuse_shifted(form: str | None, timestamp: str) -> None:
         raise SignatureError("the timestamp is not of the exact form that this scheme needs")
 
 
-def _refuse_lengthened(facts: Facts) -> None:
-    """Without a key, anyone who has seen one hash can compute the hash of the same body with more bytes after it.
+def _refuse_length_extension(facts: Facts) -> None:
+    """Refuse a body that a length-extension attack could have made.
+
+    Without a key, anyone who has seen one hash can compute the hash of the same body with more bytes after it.
 
     The padding between them (0x80, zeros, a length) occurs in no document, so a body that is not a document is refused.
     """
@@ -237,7 +239,7 @@ def _matching(
     return None
 
 
-def _meet_requirements(source: Source, facts: Facts) -> None:
+def _check_requirements(source: Source, facts: Facts) -> None:
     """Check `require:`, which is part of authentication: values that only the right sender (or account) would send."""
     body = facts.body()
     document = Document(body=body, header=facts.request.headers, query=facts.query(), root=body)
@@ -254,7 +256,7 @@ def _meet_requirements(source: Source, facts: Facts) -> None:
 
 @lru_cache(maxsize=256)
 def _compile(spec: VerifySpec, secrets: tuple[str, ...]) -> _Scheme:
-    found = _spec_faults(spec)
+    found = _spec_problems(spec)
     template = None
     if spec.type not in ("token", "basic"):
         try:
@@ -275,7 +277,7 @@ def _compile(spec: VerifySpec, secrets: tuple[str, ...]) -> _Scheme:
     return _Scheme(template, tuple(checks), tuple(found))
 
 
-def _spec_faults(spec: VerifySpec) -> list[str]:
+def _spec_problems(spec: VerifySpec) -> list[str]:
     found = []
     if spec.type not in TYPES:
         found.append(f"`type: {spec.type}` does not exist; there are {', '.join(TYPES)}")
