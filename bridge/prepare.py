@@ -1,6 +1,6 @@
 """Everything about an event that needs no database: read it, find its keys and visitors, evaluate the rules.
 
-Pure, and never raises. The result is a `PreparedEvent`: for each document, the links it teaches, the drafts of its
+Pure, and never raises. The result is a `PreparedEvent`: for each document, the links learned from it, the drafts of its
 goals and the traces of the rules; or why the event is quarantined. Production, `explain` and the tests of mapping files
 all prepare events here. `settle` decides what depends on goals that were made before (`follows`).
 """
@@ -47,7 +47,7 @@ class Element:
 
     @property
     def observation(self) -> Observation:
-        """What it teaches."""
+        """What is learned from it: its keys, and the visitor that it names."""
         return self.names.found()[0]
 
     @property
@@ -91,7 +91,7 @@ class PreparedEvent:
 
 
 class Names:
-    """What a document teaches, and the values judged as visitors. Both are computed once, when first needed."""
+    """What is learned from a document, and the values judged as visitors. Both are computed once, when first needed."""
 
     __slots__ = ("_found", "_look")
 
@@ -105,7 +105,7 @@ class Names:
         assert self._found is not None
         return self._found
 
-    def drop(self) -> None:
+    def release(self) -> None:
         """Keep the result, if there is one, and release the document."""
         self._look = None
 
@@ -126,7 +126,7 @@ class ReadDocument:
 
     @property
     def observation(self) -> Observation:
-        """What it teaches."""
+        """What is learned from it: its keys, and the visitor that it names."""
         return self.names.found()[0]
 
 

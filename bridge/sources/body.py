@@ -56,7 +56,7 @@ def parse(source: Source, body: bytes) -> Json:
 
 def parse_json(body: bytes) -> Json:
     """Parse strict JSON, as the module docstring defines it."""
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _deeper(body, MAX_DEPTH):
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _nests_deeper(body, MAX_DEPTH):
         raise UnreadableBody(f"the body nests deeper than {MAX_DEPTH} levels")
     try:
         document = _DECODER.decode(_text(body))
@@ -66,7 +66,7 @@ def parse_json(body: bytes) -> Json:
         raise UnreadableBody(_not_json(body, error)) from None
     except RecursionError:
         raise UnreadableBody(f"the body nests deeper than {MAX_DEPTH} levels") from None
-    return _stored(document) if b"\\" in body and _ESCAPED.search(body) else document
+    return _storable(document) if b"\\" in body and _ESCAPED.search(body) else document
 
 
 def _text(body: bytes) -> str:
@@ -79,18 +79,18 @@ def _text(body: bytes) -> str:
     return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
-def _stored(value: Json) -> Json:
+def _storable(value: Json) -> Json:
     """The document with U+FFFD for escapes that stand for what no database can store."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, list):
-        return [_stored(below) for below in value]
+        return [_storable(below) for below in value]
     if isinstance(value, dict):
-        return _object([(storable(key), _stored(below)) for key, below in value.items()])
+        return _object([(storable(key), _storable(below)) for key, below in value.items()])
     return value
 
 
-def repaired(body: bytes) -> bool:
+def may_be_repaired(body: bytes) -> bool:
     """Whether a body may hold something that is read as U+FFFD, or begins with a byte order mark.
 
     Release f44b843 quarantined such bodies and stored a different key for them. A false positive costs one lookup.
@@ -110,7 +110,7 @@ def _not_json(body: bytes, error: json.JSONDecodeError) -> str:
     return f"the body is not JSON: {error.msg.rstrip(':')} at line {error.lineno}, column {error.colno}"
 
 
-def _deeper(body: bytes, limit: int) -> bool:
+def _nests_deeper(body: bytes, limit: int) -> bool:
     """Whether the brackets outside strings nest deeper than the limit. Each pass removes one level."""
     if b"\\" in body:
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -193,7 +193,7 @@ def _entries(text: str) -> dict[str, Json]:
 def _legible_value(value: Json) -> Json:
     """The value; None if it nests too deep, or has duplicate keys once it is made storable."""
     try:
-        return _stored(value)
+        return _storable(value)
     except (UnreadableBody, RecursionError):
         return None
 

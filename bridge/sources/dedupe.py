@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.errors import SignatureError
 from bridge.model import BodyForm, FormerSpec
-from bridge.sources.body import repaired
+from bridge.sources.body import may_be_repaired
 from bridge.sources.envelope import bounded_text, first_text, read_envelope
 from bridge.sources.facts import Facts
 from bridge.text import is_fixture_id, text_of
@@ -41,12 +41,12 @@ def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Docu
         if len(found) > 1 and len(current) == 1 and (batch := _batch_key(source, found)):
             current = (batch, *current)
         former = _former(source, request, envelope, document)
-    if source.body is BodyForm.JSON_FIELD or repaired(request.body):  # there, the escapes are encoded once more
+    if source.body is BodyForm.JSON_FIELD or may_be_repaired(request.body):  # there, the escapes are encoded once more
         former.append(("", _hash(request.body)))  # it was quarantined, without a type
     return current, tuple(pair for pair in dict.fromkeys(former) if pair[1] not in current)
 
 
-def unreadable(source: Source, request: Request, event_type: str) -> tuple[Keys, Former]:
+def unreadable_keys(source: Source, request: Request, event_type: str) -> tuple[Keys, Former]:
     """The same for a body that is not a document: even a legible part of it does not identify the event."""
     key = _body_key(source, request, event_type)
     return (key,), ((("", _hash(request.body)),) if key != _hash(request.body) else ())

@@ -35,7 +35,7 @@ _NEVER_PARAMETER: Final = re.compile(r"token|secret|password|signature|api_?key|
 
 def read(source: Source, request: Request, signature: str | None = None) -> NewEvent:
     """The event to store. Never raises: for a body that is not a document, the reason is in `quarantine`."""
-    header = _one_id(source, request, _kept_headers(source, request))
+    header = _with_one_id(source, request, _kept_headers(source, request))
     query = _kept_query(source, request)
     try:
         found = _documents(source, request.body, header, query)
@@ -43,7 +43,7 @@ def read(source: Source, request: Request, signature: str | None = None) -> NewE
         document = Document(body=legible(source, request.body), header=header, query=query)
         stated = read_envelope(source.envelope, document)
         envelope = Envelope(stated.type, stated.id)  # as far as it is legible, for people who search for the event
-        keys, former = dedupe.unreadable(source, request, envelope.type)
+        keys, former = dedupe.unreadable_keys(source, request, envelope.type)
         return NewEvent(
             source.name, source.provider, envelope, keys, header, query, request.body, str(error), former, signature
         )
@@ -140,7 +140,7 @@ def _kept_headers(source: Source, request: Request) -> dict[str, str]:
     }
 
 
-def _one_id(source: Source, request: Request, header: dict[str, str]) -> dict[str, str]:
+def _with_one_id(source: Source, request: Request, header: dict[str, str]) -> dict[str, str]:
     """Headers with a single id: exactly the value that the signature covers, under every name that an id may have.
 
     Standard Webhooks has two families of header names. A signed request of one family that is replayed with an id of

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import bridge
 from bridge import rules
 from bridge.prepare import PreparedEvent, Preparer, ReadEvent, followed, settle
-from bridge.rules.reading.folder import BELOW, shipped
+from bridge.rules.reading.folder import SHIPPED_PREFIX, shipped
 from bridge.store.operator import history
 from bridge.text import count, listing
 from bridge.workbench import stored, trace
@@ -338,7 +338,7 @@ class Comparison:
         same = of_other is read and all(self._is_same(read.event.source, one) for one in types)
         theirs = ours if same else other.judge(of_other)
         for document in (*read.documents, *of_other.documents):
-            document.names.drop()  # a page of events is held, and their bodies may be large
+            document.names.release()  # a page of events is held, and their bodies may be large
         return ours, theirs
 
     def _is_same(self, source: str, event_type: str) -> bool:
@@ -564,7 +564,7 @@ def instead(own: Mapping[str, str], of_release: Mapping[str, str]) -> dict[str, 
         below = _EXTENDS.search(text)
         found[name] = text if below else of_release.get(name, text)
         if below and (base := of_release.get(f"{below[1]}.yaml")) is not None:
-            found[f"{BELOW}{below[1]}.yaml"] = base
+            found[f"{SHIPPED_PREFIX}{below[1]}.yaml"] = base
     return found
 
 

@@ -17,7 +17,9 @@ from bridge.rules.reading.strict_yaml import SIZE_MAX
 
 SHIPPED: Final = (Path(__file__).parents[2] / "shipped").resolve()  # in a clone, a link to its `mappings`
 EXAMPLES: Final = SHIPPED / "examples"  # files that a layer may extend and that no default folder loads
-BELOW: Final = "shipped/"  # prefix of the name of a shipped file in a set: it is not a source, but what a layer extends
+SHIPPED_PREFIX: Final = (
+    "shipped/"  # prefix of the name of a shipped file in a set: it is not a source, but what a layer extends
+)
 SUFFIXES: Final = (".yaml", ".yml")
 FILES_MAX: Final = 500
 _PROVIDER: Final = re.compile(r"^provider: (\S+)", re.MULTILINE)
@@ -118,7 +120,7 @@ def _reason(error: OSError) -> str:
 
 def own(files: Mapping[str, str]) -> dict[str, str]:
     """The files of a set that are in its own folder, without the shipped ones that they extend."""
-    return {name: text for name, text in files.items() if not name.startswith(BELOW)}
+    return {name: text for name, text in files.items() if not name.startswith(SHIPPED_PREFIX)}
 
 
 def hash_of(files: Mapping[str, str]) -> str:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge import limits
-from bridge.rules.reading.folder import BELOW, provider_of, shipped
+from bridge.rules.reading.folder import SHIPPED_PREFIX, provider_of, shipped
 from bridge.rules.reading.rule import DEFAULTS
 from bridge.rules.reading.strict_yaml import Node, parse
 from bridge.text import did_you_mean
@@ -31,10 +31,10 @@ LAYER: Final = "layer"
 OVERRIDE: Final = "override"
 LIKE: Final = "like"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
-_LIKED: Final = ("event", "when", "once_per", "follows", "metadata")
-_LIKED_BY_A_PAYMENT: Final = ("event", "when")  # a payment has its own fields, and is made once per transaction
+_LIKE_TAKES: Final = ("event", "when", "once_per", "follows", "metadata")
+_PAYMENT_LIKE_TAKES: Final = ("event", "when")  # a payment has its own fields, and is made once per transaction
 _NOT_INHERITED: Final = ("secret", "goals", "tests", "in_layers")  # a layer's secret belongs to its own source
-_SHARED: Final = 3  # a copy shares at least this many rules
+_SHARED_MIN: Final = 3  # a copy shares at least this many rules
 _READS: Final = re.compile(r"\b(value|map)[.:](?P<name>[A-Za-z0-9_]+)")
 _DIRECTION: Final = "a layer extends a shipped file; a layer of a layer is not possible"
 
@@ -143,7 +143,7 @@ def _refusal(name: Any, known: Collection[str], files: Mapping[str, str]) -> str
 def _parsed(name: str, text: str) -> tuple[Node | None, str]:
     """The tree of a shipped file, with its name in each node, or why there is none. The tree is never changed."""
     tree, problems = parse(text)
-    file = f"{BELOW}{name}.yaml"
+    file = f"{SHIPPED_PREFIX}{name}.yaml"
     if problems or tree is None or tree.kind != "mapping":
         found = [f"{file}:{problem.line}:{problem.column}: {problem.sentence}" for problem in problems]
         return None, f"the shipped file cannot be read: {next(iter(found), f'{file} holds no map')}"
@@ -206,7 +206,7 @@ def _stanza(merge: _Merge, key: str, own: Node, presets: Mapping[str, Any]) -> N
         case "values" | "maps" | "envelope" if below is not None and own.kind == "mapping":
             return _by_name(own, below)
         case "when" if below is not None:
-            return _both(own, below)
+            return _all_of(own, below)
     return own
 
 
@@ -228,7 +228,7 @@ def _elements(node: Node) -> list[Node]:
     return node.elements if node.kind == "sequence" else [node]
 
 
-def _both(own: Node, below: Node) -> Node:
+def _all_of(own: Node, below: Node) -> Node:
     """A node whose conditions must all hold."""
     both = Node(own.line, own.column, kind="sequence", elements=[below, own])
     return _map(own, {"all": both})
@@ -271,7 +271,7 @@ def _goals(merge: _Merge) -> tuple[Node | None, list[Part]]:
     for node in own.elements if own is not None else ():
         changed = next((rule for rule in merge.shipped if rule.id == node.text("id")), None)
         if changed is None:
-            added += _new(merge, node)
+            added += _new_rule(merge, node)
         elif changed.id in merge.changed:
             merge.problem(
                 node.entries["id"], f'id "{changed.id}" is taken by the rule on line {merge.changed[changed.id]}'
@@ -287,18 +287,18 @@ def _goals(merge: _Merge) -> tuple[Node | None, list[Part]]:
 
 def _shipped_rules(merge: _Merge) -> Iterator[_Rule]:
     """The shipped rules, switched on or off as `use` says."""
-    rules = [_read(node) for node in merge.below.entries["goals"].elements]
+    rules = [_read_rule(node) for node in merge.below.entries["goals"].elements]
     frozen = merge.below.entries.get("in_layers")
     if frozen is not None:  # a rule added in a later release is off in every layer that does not name it
         known = frozen.plain()
         rules = [replace(rule, on=rule.on and rule.id in known) for rule in rules]
-    used = _used(merge, rules)
+    used = _rules_in_use(merge, rules)
     for rule in rules:
         on = rule.on if used is None else rule.id in used
         yield replace(rule, on=on, switched=_switched(rule.node, on, (used or {}).get(rule.id)))
 
 
-def _read(node: Node) -> _Rule:
+def _read_rule(node: Node) -> _Rule:
     goal, switch = _goal_name(node), node.entries.get("enabled")
     on = switch is None or switch.value is True
     return _Rule(id_of(node) or "", goal, node, on, node)
@@ -317,7 +317,7 @@ def _switched(node: Node, on: bool, at: Node | None) -> Node:
     return copy if at is None else replace(copy, line=at.line, column=at.column, file="")
 
 
-def _used(merge: _Merge, rules: list[_Rule]) -> dict[str, Node] | None:
+def _rules_in_use(merge: _Merge, rules: list[_Rule]) -> dict[str, Node] | None:
     """The ids of the rules that `use` switches on, each with its place; None if the layer has no `use`."""
     use = merge.own.entries.get("use")
     if use is None or use.kind != "sequence":
@@ -371,7 +371,7 @@ def _overridden(merge: _Merge, rule: _Rule, own: Node) -> Node:
     return _merged_rule(merge, own, rule.switched, rule.switched.entries)
 
 
-def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
+def _new_rule(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
     """A rule of the layer's own, possibly like a shipped one."""
     written, like = own.text("id"), own.entries.get("like")
     ids = {rule.id: rule for rule in merge.shipped}
@@ -385,10 +385,10 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
         own = replace(own, entries=dict(own.entries), keys=dict(own.keys))
         _put(own, "id", Node(place.line, place.column, f"my-{shipped_rule.id}"), (place.line, place.column))
     if like is not None and isinstance(like.value, str):
-        liked = _liked(merge, like)
+        liked = _liked_rule(merge, like)
         if liked is None:
             return
-        taken = _LIKED_BY_A_PAYMENT if "payment" in own.entries else _LIKED
+        taken = _PAYMENT_LIKE_TAKES if "payment" in own.entries else _LIKE_TAKES
         yield _merged_rule(merge, own, liked.node, taken), Part(LIKE, own, liked.node)
     elif written is not None and not (_goal_name(own) and "event" in own.entries):
         merge.problem(
@@ -400,7 +400,7 @@ def _new(merge: _Merge, own: Node) -> Iterator[tuple[Node, Part]]:
         yield own, Part(LAYER, own)
 
 
-def _liked(merge: _Merge, like: Node) -> _Rule | None:
+def _liked_rule(merge: _Merge, like: Node) -> _Rule | None:
     """The shipped rule with this id, or the only one that makes this goal."""
     name = str(like.value)
     found = [rule for rule in merge.shipped if rule.id == name] or [rule for rule in merge.shipped if rule.goal == name]
@@ -426,7 +426,7 @@ def _merged_rule(merge: _Merge, own: Node, below: Node, taken: Collection[str]) 
     for key, node in own.entries.items():
         inherited = merged_.entries.get(key)
         if inherited is not None and key == "when" and node.kind == "mapping":
-            node = _both(node, inherited)  # noqa: PLW2901 - the value for this key
+            node = _all_of(node, inherited)  # noqa: PLW2901 - the value for this key
         elif inherited is not None and key == "metadata" and node.kind != "scalar":
             node = _metadata(merge, node, inherited)  # noqa: PLW2901
         _put(merged_, key, node, own.keys[key])
@@ -445,11 +445,11 @@ def _metadata(merge: _Merge, own: Node, below: Node) -> Node:
     if own.kind == below.kind == "sequence":
         new = [node for node in own.elements if node.value not in known]
         return Node(own.line, own.column, kind="sequence", elements=[*below.elements, *new])
-    result = _map(own, {**_named(below).entries})
-    result.keys.update(_named(below).keys)
-    for name, node in _named(own).entries.items():
+    result = _map(own, {**_as_map(below).entries})
+    result.keys.update(_as_map(below).keys)
+    for name, node in _as_map(own).entries.items():
         if node.value is not False:
-            _put(result, name, node, _named(own).keys[name])
+            _put(result, name, node, _as_map(own).keys[name])
         elif result.entries.pop(name, None) is None:
             line, column = own.keys[name]
             merge.report.problem_at(
@@ -458,7 +458,7 @@ def _metadata(merge: _Merge, own: Node, below: Node) -> Node:
     return result
 
 
-def _named(node: Node) -> Node:
+def _as_map(node: Node) -> Node:
     """`[amount, plan]` as the map that it abbreviates."""
     if node.kind == "mapping":
         return node
@@ -509,14 +509,14 @@ def copy_of(text: str) -> Copy | None:
     own = _plain(text)
     if own is None or "extends" in own:
         return None
-    own_rules = _rules(own)
+    own_rules = _rules_by_id(own)
     for name, shipped_text in shipped().items():
         original = _plain(shipped_text) if provider_of(shipped_text) == own.get("provider") else None
         if original is None:
             continue
-        rules = _rules(original)
+        rules = _rules_by_id(original)
         common = [id_ for id_ in rules if id_ in own_rules]
-        if 2 * len(common) >= len(rules) and (len(common) >= _SHARED or "in_layers" in own):
+        if 2 * len(common) >= len(rules) and (len(common) >= _SHARED_MIN or "in_layers" in own):
             differs = tuple(id_ for id_ in common if _meaning(own, own_rules[id_]) != _meaning(original, rules[id_]))
             return Copy(name, differs, tuple(id_ for id_ in rules if id_ not in own_rules))
     return None
@@ -528,7 +528,7 @@ def _plain(text: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _rules(file: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _rules_by_id(file: dict[str, Any]) -> dict[str, dict[str, Any]]:
     listed = file.get("goals")
     goals = [rule for rule in listed if isinstance(rule, dict)] if isinstance(listed, list) else []
     made = [(rule, "payment" if "payment" in rule else str(rule.get("goal"))) for rule in goals]
@@ -538,17 +538,17 @@ def _rules(file: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _meaning(file: dict[str, Any], rule: dict[str, Any]) -> dict[str, Any]:
     """A rule with everything that it reads from its file's `values` and `maps`."""
     found: dict[str, Any] = {"rule": rule}
-    waiting = list(_names(rule))
+    waiting = list(_names_read(rule))
     while waiting:
         kind, name = waiting.pop()
         if f"{kind} {name}" not in found:
             written = (file.get("values" if kind == "value" else "maps") or {}).get(name)
             found[f"{kind} {name}"] = written
-            waiting += _names(written)
+            waiting += _names_read(written)
     return found
 
 
-def _names(written: Any) -> Iterator[tuple[str, str]]:
+def _names_read(written: Any) -> Iterator[tuple[str, str]]:
     """The named values and tables that a node reads."""
     if isinstance(written, dict) and isinstance(written.get("metadata"), list):
         yield from (("value", str(name)) for name in written["metadata"])

@@ -124,12 +124,12 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
     named = {*places, *_paths(written.visitor)}
     roots = _ROOTS | {re.split(r"[.\[]", path)[0] for path in named if _DOTTED.fullmatch(path)}
     known_values = {*written.values, *preset.get("values", {})}
-    inside = _inside(preset, roots)
+    nested = _nested_names(preset, roots)
     parts = [*_paths(written.each), *_paths(preset.get("each"))]
     sampled = "" if parts else written.provider  # paths start at a part, but samples are of whole bodies
     read_by = [path for path in (*places, *_paths(preset.get("borrowed")), *parts) if "{" not in path]
-    fields = Fields(sampled, read_by, preset.get("values", {}), nested=bool(inside))
-    lint_path = _PathLint(inside, known_values, fields, report)
+    fields = Fields(sampled, read_by, preset.get("values", {}), nested=bool(nested))
+    lint_path = _PathLint(nested, known_values, fields, report)
     documented = frozenset(str(preset.get("event_names", "")).split())
     _lint_quotes(report.tree, report)
     for where, path in _bare_paths(written):
@@ -246,7 +246,7 @@ def _possible_paths(text: str) -> Iterator[str]:
             yield plain
 
 
-def _inside(preset: Mapping[str, Any], roots: Collection[str]) -> dict[str, str]:
+def _nested_names(preset: Mapping[str, Any], roots: Collection[str]) -> dict[str, str]:
     """For a preset with nested bodies: what a path may begin with by mistake, and where that is in the body.
 
     `metadata` is `data.object.metadata`. Empty for flat bodies, where any field may be at the top.
@@ -269,7 +269,7 @@ def _inside(preset: Mapping[str, Any], roots: Collection[str]) -> dict[str, str]
 class _PathLint(NamedTuple):
     """Checks that a path begins in the body: `metadata.plan` alone is nowhere, and `plan` is the name of a value."""
 
-    inside: Mapping[str, str]
+    nested: Mapping[str, str]
     known_values: Collection[str]
     fields: Fields
     report: Diagnostics
@@ -278,10 +278,10 @@ class _PathLint(NamedTuple):
         first, dot, rest = path.partition(".")
         if first.startswith("$"):
             return  # reported as the syntax of another language
-        if self.inside and not dot and path in self.known_values:
+        if self.nested and not dot and path in self.known_values:
             self.report.suspect(where, f'"{path}" looks for a field of that name; for the value write value.{path}')
-        elif dot and first in self.inside:
-            self.report.suspect(where, f'"{path}" begins in the middle of the body; write {self.inside[first]}.{rest}')
+        elif dot and first in self.nested:
+            self.report.suspect(where, f'"{path}" begins in the middle of the body; write {self.nested[first]}.{rest}')
         elif (first != "values" or rest not in self.known_values) and (found := self.fields.misplaced(path)):
             self.report.suspect(where, found + (advice if path.isalpha() and "did you mean" not in found else ""))
 

@@ -21,7 +21,7 @@ from bridge.rules.engine import table
 from bridge.rules.language.conditions import ALWAYS
 from bridge.rules.language.paths import CompiledPath, value_name
 from bridge.rules.language.templates import NO_VALUES, Values
-from bridge.rules.reading.folder import BELOW, FILES_MAX, hash_of, own, provider_of, shipped, too_many
+from bridge.rules.reading.folder import FILES_MAX, SHIPPED_PREFIX, hash_of, own, provider_of, shipped, too_many
 from bridge.rules.reading.layers import LIKE, OVERRIDE, Layer, Part, extended, merged
 from bridge.rules.reading.lint import lint
 from bridge.rules.reading.named import check_when
@@ -66,7 +66,7 @@ def load(
     reading.shipped = {PurePath(name).stem: text for name, text in given.items() if name not in files}
     compiled = [reading.file(name, files[name]) for name in sorted(files)]
     reading.finish()
-    files |= {f"{BELOW}{name}.yaml": text for name, text in sorted(reading.extended.items())}
+    files |= {f"{SHIPPED_PREFIX}{name}.yaml": text for name, text in sorted(reading.extended.items())}
     return _rule_set(files, reading.without_unsafe_handshakes([file for file in compiled if file is not None]), reading)
 
 

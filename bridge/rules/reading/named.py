@@ -79,7 +79,7 @@ def _template(text: str, maps: Mapping[str, Mapping[str, Json]], problem: Report
         return None
 
 
-def merged(*layers: Values) -> Values:
+def merged_values(*layers: Values) -> Values:
     """All values; a later layer's values win by name."""
     return Values({name: choices for layer in layers for name, choices in layer.choices.items()})
 

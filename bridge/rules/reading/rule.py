@@ -173,15 +173,15 @@ def _metadata(
     if goal.metadata is None:
         return ()
     if isinstance(goal.metadata, str):
-        return _object(goal.metadata, context, problem)
+        return _object_placeholder(goal.metadata, context, problem)
     if isinstance(goal.metadata, list):
-        return _named(goal.metadata, context, problem)
+        return _named_values(goal.metadata, context, problem)
     _check_keys(goal.metadata, problem)
     found = [(key, _value(value, context, below(problem, key))) for key, value in goal.metadata.items()]
     return tuple((key, template) for key, template in found if template is not None)
 
 
-def _object(text: str, context: RuleContext, problem: Reporter) -> Placeholder | tuple[()]:
+def _object_placeholder(text: str, context: RuleContext, problem: Reporter) -> Placeholder | tuple[()]:
     """`metadata: "{data.metadata}"`: the first scalar entries of this object."""
     template = _template(text, context, problem)
     if template is None:
@@ -193,7 +193,7 @@ def _object(text: str, context: RuleContext, problem: Reporter) -> Placeholder |
     return placeholder
 
 
-def _named(names: list[str], context: RuleContext, problem: Reporter) -> tuple[tuple[str, Template], ...]:
+def _named_values(names: list[str], context: RuleContext, problem: Reporter) -> tuple[tuple[str, Template], ...]:
     """`metadata: [amount, plan]`: the values with these names."""
     known = context.values.choices
     for i, name in enumerate(names):

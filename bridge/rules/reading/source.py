@@ -26,7 +26,7 @@ from bridge.model import (
 )
 from bridge.rules.language.conditions import ALWAYS, Case, Cases
 from bridge.rules.language.templates import BeginsWith, Template, Values
-from bridge.rules.reading.named import check_template, circular, compile_values, merged, preset_values
+from bridge.rules.reading.named import check_template, circular, compile_values, merged_values, preset_values
 from bridge.rules.reading.report import Diagnostics, Reporter, Steps, below, listed, numbered, paths, paths_or_templates
 from bridge.rules.reading.schema import EnvelopeStanza, JsonField, LinkStanza, MappingFile, Preset, Stanzas, TestFlag
 from bridge.rules.reading.secrets import Secrets, expand, names_to_show, refuse_malformed, secrets, variables
@@ -106,7 +106,7 @@ def _values(preset: Preset, file: MappingFile, context: SourceContext, report: D
     for where, sentence in problems:
         in_preset(report)(where, sentence)
     own = compile_values(file.values, file.maps, report.below("values"))
-    found = merged(inherited, own)
+    found = merged_values(inherited, own)
     for name, choices in own.choices.items():
         for choice in choices:
             if isinstance(choice.source, Template):

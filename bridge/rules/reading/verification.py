@@ -92,10 +92,10 @@ def _alternatives(written: Sequence[Scheme], problem: Reporter) -> Iterable[Veri
 
 
 def _scheme(written: Scheme, problem: Reporter) -> VerifySpec:
-    _one_of(("type",), written.type, VERIFY_TYPES, problem)
+    _check_choice(("type",), written.type, VERIFY_TYPES, problem)
     forms = numbered(written.key or _DEFAULT_KEYS.get(written.type or "", "text"))
     for where, form in forms:
-        _one_of(("key", *where), form, KEY_FORMS, problem)
+        _check_choice(("key", *where), form, KEY_FORMS, problem)
     if written.signature is None and written.type != "basic":
         problem((), f'type {written.type} needs "signature", which says where the signature or token is')
     spec = VerifySpec(
@@ -153,7 +153,7 @@ def _written_verify(
     own = Verify.model_validate({"preset": file.verify}) if isinstance(file.verify, str) else file.verify
     where: Steps = ("verify",) if isinstance(file.verify, str) else ("verify", "preset")
     if own.preset is not None:
-        base = _verify_of_preset(own.preset, presets, report, where)
+        base = _preset_verify(own.preset, presets, report, where)
     elif own.type is not None and (own.signature is not None or own.type == "basic"):
         base = None  # stated in full
     if base is None and own.type is None and report.is_sound("verify"):
@@ -161,7 +161,7 @@ def _written_verify(
     return _overlaid(base, own), report.below("verify")
 
 
-def _verify_of_preset(name: str, presets: Mapping[str, Any], report: Diagnostics, where: Steps) -> Verify | None:
+def _preset_verify(name: str, presets: Mapping[str, Any], report: Diagnostics, where: Steps) -> Verify | None:
     found = presets.get(name)
     if found is None:
         report.problem(where, f'unknown preset "{name}"{did_you_mean(name, presets)}')
@@ -180,7 +180,7 @@ def _overlaid(base: Verify | None, own: Verify) -> Verify:
     return Verify.model_validate(written)
 
 
-def _one_of(where: Steps, value: str | None, allowed: tuple[str, ...], problem: Reporter) -> None:
+def _check_choice(where: Steps, value: str | None, allowed: tuple[str, ...], problem: Reporter) -> None:
     if value is not None and value not in allowed:
         problem(where, f'unknown {where[0]} "{value}"{did_you_mean(value, allowed)}')
 
