@@ -123,7 +123,7 @@ def find_event(conn: Connection, text: str) -> EventDetail:
 
 def _write_body(screen: Screen, detail: EventDetail) -> None:
     if detail.event.body is None:
-        raise BridgeError(f"The body of {detail.line.label} is gone: {describe.gone(detail.line)}.")
+        raise BridgeError(f"The body of {detail.line.label} is gone: {describe.removal_reason(detail.line)}.")
     body = _without_token(detail.event.body, printing.source_of(detail.event.source, detail.event.provider))
     if sys.stdout.isatty():  # a file or a pipe gets every byte, but a terminal would interpret control characters
         screen.out.write(clean_lines(body.decode("utf-8", "backslashreplace")) + "\n")
@@ -269,7 +269,7 @@ def _previews_json(found: Sequence[PreviewedEvent]) -> dict[str, Any]:
 
 def _print_previews(screen: Screen, found: Sequence[PreviewedEvent]) -> None:
     screen.heading(replays.summary(found))
-    rows = replays.news(found)
+    rows = replays.changed(found)
     if rows:
         screen.say()
         table = [(f"ev_{event.event_id}", event.type, replays.sentence(event)) for event in rows[:_SHOWN]]

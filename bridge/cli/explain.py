@@ -19,7 +19,7 @@ from bridge.masking import url_without_password
 from bridge.model import BodyForm
 from bridge.prepare import Preparer
 from bridge.workbench import trace
-from bridge.workbench.explain import Explained, as_json, as_sent, event_read, look_at, summary
+from bridge.workbench.explain import Explained, as_json, as_sent, event_read, explain_request, summary
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +53,7 @@ def explain(file: str, source: str | None, mappings: Path | None) -> int:
     preparer = Preparer(rule_set, settings, loading.destinations(settings, rule_set), b"explain")
     signed = captured.is_request(content)
     request = captured.request(content if signed else _encoded(receiver, content), name)
-    explained = look_at(preparer, receiver, request, resources.now_ms(), signed=signed)
+    explained = explain_request(preparer, receiver, request, resources.now_ms(), signed=signed)
     screen.hide(sources.unshowable(receiver, explained.event.body, explained.ids))
     screen.write_json(as_json(explained))
     print_explanation(screen, explained)

@@ -22,7 +22,7 @@ from bridge.store.goals.parking import DRY_RULE
 from bridge.store.operator import actions, changes, queries
 from bridge.text import count, listing, when_short
 from bridge.workbench import describe
-from bridge.workbench.describe import CANCELLED, Moment, again, retried, why_or_when
+from bridge.workbench.describe import CANCELLED, Moment, resend_question, retried, why_or_when
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -145,7 +145,7 @@ def _chosen(
 
 def _confirm(chosen: Sequence[int], delivered: frozenset[int], *, yes: bool, named: bool) -> None:
     if delivered:
-        parameters.confirm(again([f"goal_{goal_id}" for goal_id in sorted(delivered)]), yes=yes)
+        parameters.confirm(resend_question([f"goal_{goal_id}" for goal_id in sorted(delivered)]), yes=yes)
     elif chosen and not named:
         parameters.confirm(f"Send {count(len(chosen), 'goal')}?", yes=yes)
 

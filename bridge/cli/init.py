@@ -30,7 +30,7 @@ from bridge.rules.reading.folder import shipped
 from bridge.settings import TABLE
 from bridge.text import listing, nearest
 from bridge.workbench import drafts, setting_up
-from bridge.workbench.setting_up import PLACEHOLDER, Setup, hand_over, of_recipe
+from bridge.workbench.setting_up import PLACEHOLDER, Setup, hand_over_section, recipe_text
 
 _SEPARATORS: Final = re.compile(r"[^a-z0-9]")
 _DATA: Final = packaged("bridge").joinpath("cli/starter")  # in a clone: links to the project's own files
@@ -130,8 +130,8 @@ def files_for(tools: Sequence[str]) -> dict[str, bytes]:
     snippet = _snippet(tools)
     if snippet:
         texts["snippet.html"] = snippet
-    tried = {found[2]: found[1] for tool in tools if (found := _TRY_COMMAND.search(of_recipe(f"{tool}.md")))}
-    samples = {f"samples/{name}": of_recipe(f"samples/{name}") for name in tried}
+    tried = {found[2]: found[1] for tool in tools if (found := _TRY_COMMAND.search(recipe_text(f"{tool}.md")))}
+    samples = {f"samples/{name}": recipe_text(f"samples/{name}") for name in tried}
     texts |= {
         ".env.example": _env_example(setups),
         "Procfile": _read("Procfile"),
@@ -207,7 +207,7 @@ def _snippet(tools: Sequence[str]) -> str:
 
 def _hand_over(tool: str, *, by_snippet: bool) -> str:
     """The hand-over section of the tool's recipe, or the top of its shipped file."""
-    found = hand_over(tool)
+    found = hand_over_section(tool)
     if found is not None:
         text = _PLAIN_JAVASCRIPT.sub(_BY_SNIPPET, found) if by_snippet else found
         return re.sub(r"^### ", "#### ", _LINK.sub(r"\1", text).strip(), flags=re.MULTILINE)

@@ -121,7 +121,7 @@ def forget(key: str, yes: bool) -> None:
     screen, settings = current_screen(), resources.settings()
     with resources.store() as store:
         with store.read() as conn:
-            plan = linking.cut_of(conn, _key_named(conn, key))
+            plan = linking.plan_cut(conn, _key_named(conn, key))
         for heading, lines in plan.sentences():
             screen.say(heading)
             for line in lines:
@@ -206,19 +206,19 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     with resources.store() as store:
         with store.read() as conn:
             keys = linking.keys_of(conn, customer=customer, user=user, email=email)
-            holds = linking.mentions(conn, keys, typed)
+            holds = linking.mention_matcher(conn, keys, typed)
         preparer = stored.preparer(store, resources.load_rules(), resources.settings_or_defaults())
         with screen.progress("Looking through stored events") as step:
             seeds, _ = forgetting.search(store, holds, step=step)
-        wanted = linking.Sought(keys, visitor.lower() or None, typed)
-        plan = linking.to_forget(store, preparer, wanted, seeds, None)
+        wanted = linking.WantedPerson(keys, visitor.lower() or None, typed)
+        plan = linking.plan_forgetting(store, preparer, wanted, seeds, None)
         person = plan.person
-        if mentioned := linking.mentioned(person):
+        if mentioned := linking.about_mentions(person):
             screen.say(mentioned)
         if not (person.keys or person.events or person.goals or person.mentions):
             now = " that could be removed now" if person.unrouted else ""
             raise BridgeError(f"Nothing{now} is stored about {listing(typed)}.")
-        parameters.confirm(f"Remove {linking.how_much(person)}?", yes=yes)
+        parameters.confirm(f"Remove {linking.stored_amounts(person)}?", yes=yes)
         sentence = store.run(lambda conn: _remove(conn, plan))
         scrubbed = forgetting.scrub(store)
     _print_forgotten(screen, person, sentence, scrubbed=scrubbed)

@@ -136,7 +136,7 @@ def print_thread(screen: Screen, thread: Thread) -> None:
     screen.heading("Keys")
     screen.facts([(kind_in_words(key.kind), why.key_sentence(key)) for key in thread.keys])
     screen.section("Visitors")
-    visitors = why.taught(thread)
+    visitors = why.named_visitors(thread)
     if not visitors:
         screen.say("none: no event with one of these keys carried a visitor id yet", indent=2)
     for visitor, sentences in visitors.items():
@@ -154,7 +154,7 @@ def hide_events(screen: Screen, details: Iterable[EventDetail], known: Mapping[s
     for detail in details:
         event = detail.event
         source = (known or {}).get(event.source) or source_of(event.source, event.provider)
-        screen.hide(sources.unshowable(source, event.body, describe.known_by(detail)))
+        screen.hide(sources.unshowable(source, event.body, describe.identifiers(detail)))
 
 
 def hide_goals(

@@ -25,7 +25,7 @@ from bridge.workbench import backtest as backtests
 from bridge.workbench import coverage as coverages
 from bridge.workbench import report as reports
 from bridge.workbench import stored, unseen
-from bridge.workbench.describe import stands
+from bridge.workbench.describe import state_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,10 +161,10 @@ def _print_state(screen: Screen, found: Report) -> None:
         screen.facts(
             [
                 (
-                    f"{group.goals} {group.state}",
-                    f"{stands(group.state, group.reason)}, the oldest {ago(group.oldest_at_ms, found.until_ms)}",
+                    f"{wait.goals} {wait.state}",
+                    f"{state_in_words(wait.state, wait.reason)}, the oldest {ago(wait.oldest_at_ms, found.until_ms)}",
                 )
-                for group in found.waiting
+                for wait in found.waiting
             ]
         )
     if found.failures:
@@ -334,7 +334,7 @@ def _rules_with_release(own: Path, version: str) -> RuleSet:
     except KeyError:
         known = listing(backtests.versions())
         raise UsageError(f"The files of {version} are not included in this release; those of {known} are.") from None
-    return resources.compile_rules(backtests.instead(rules.read_files(own), release_files), str(own))
+    return resources.compile_rules(backtests.on_release(rules.read_files(own), release_files), str(own))
 
 
 def _rules_in_force(store: Store) -> RuleSet:

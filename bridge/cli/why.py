@@ -18,7 +18,7 @@ from bridge.errors import BridgeError
 from bridge.identity.people import is_address
 from bridge.text import when
 from bridge.workbench.describe import as_json
-from bridge.workbench.why import Known, goal_in_brief, look_up, timeline
+from bridge.workbench.why import Known, goal_sentences, look_up, timeline
 
 if TYPE_CHECKING:
     from bridge.store.operator.queries import EventDetail, GoalLine
@@ -84,7 +84,7 @@ def _print_timeline(screen: Screen, known: Known, details: Sequence[EventDetail]
     for entry in timeline(details, goals):
         screen.facts([(when(entry.at_ms), entry.sentence)], width=25)
         for goal in entry.goals:
-            head, *parts = goal_in_brief(goal, known.moment)
+            head, *parts = goal_sentences(goal, known.moment)
             screen.facts([("", head)], width=27)
             for part in parts:
                 screen.facts([("", part)], width=29)

@@ -2,7 +2,7 @@
 
 Both sets start from the goals that earlier events had made, and process the events in order of arrival, as routing
 does: the first event makes a goal, a later one with the same once key does not, and a goal that follows another needs
-that one first. A goal is what DataFast counts: a name at a destination. Under another name, it is lost and another is
+the other first. A goal is what DataFast counts: a name at a destination. Under another name, it is lost and another is
 gained; with other contents, from another event or under another once key, it has changed.
 What a visitor is known by (`links`) is compared as the keys that a goal would have, without looking up visitors.
 
@@ -38,7 +38,7 @@ KINDS: Final = ("lost", "gained", "changed")
 EXAMPLES: Final = 3  # per kind and rule
 _RELEASES: Final = Path(__file__).parent / "releases"
 _EXTENDS: Final = re.compile(r"^extends: *['\"]?([A-Za-z0-9_-]+)", re.MULTILINE)
-_REASONED: Final = 20  # goals per rule, at most, whose reason is kept until it is known which become examples
+_REASONS_MAX: Final = 20  # goals per rule whose reason is kept until it is known which become examples
 
 
 class Difference(NamedTuple):
@@ -68,9 +68,9 @@ class Example:
 
     @property
     def sentence(self) -> str:
-        what = f"{self.event_type or '(no type)'}{' (test)' if self.test else ''}"
-        told = self.why or "; ".join(one.sentence for one in self.differences)
-        return f"{what}: {told}" if told else what
+        event = f"{self.event_type or '(no type)'}{' (test)' if self.test else ''}"
+        reason = self.why or "; ".join(difference.sentence for difference in self.differences)
+        return f"{event}: {reason}" if reason else event
 
 
 @dataclass(slots=True)
@@ -108,7 +108,7 @@ class RuleResult:
     def count(self, example: Example) -> None:
         """Count a goal, and keep the first of each kind as examples."""
         setattr(self, example.kind, getattr(self, example.kind) + 1)
-        if sum(one.kind == example.kind for one in self.examples) < EXAMPLES:
+        if sum(other.kind == example.kind for other in self.examples) < EXAMPLES:
             self.examples.append(example)
 
 
@@ -116,10 +116,10 @@ class RuleResult:
 class Backtest:
     """The result. events: all in the time span; gone: those without a body, which cannot be judged.
 
-    same: goals that both make alike. unreadable: how many events each set would quarantine (present, other).
-    missing, new: sources that only the present, or only the other, set has, with their numbers of events.
-    unstored: what the other set reads from a request and the present one does not (source → names). Whether a stored
-    event had it is unknown.
+    - same: goals that both make alike
+    - unreadable: how many events each set would quarantine (present, other)
+    - missing, new: sources that only the present, or only the other, set has, with their numbers of events
+    - unstored: what only the other set reads from a request (source → names). Whether a stored event had it is unknown.
     """
 
     events: int
@@ -223,7 +223,7 @@ class _Made(NamedTuple):
     event_type: str
     element: int
     source: str
-    said: tuple[str, ...]  # what is compared, in the order of _COMPARED
+    compared: tuple[str, ...]  # what is compared, in the order of _COMPARED
     metadata: Mapping[str, str]
     rule_id: str
     goal: str
@@ -244,7 +244,7 @@ class _Side:
         self.preparer = preparer
         self.made: set[GoalPlace] = set()
         self.earlier: set[GoalPlace] = set()
-        self.left: dict[GoalPlace, _Made] = {}  # made by this set alone, so far
+        self.unmatched: dict[GoalPlace, _Made] = {}  # made by this set alone, so far
         self.counts: defaultdict[tuple[str, str], int] = defaultdict(int)
         self.unreadable = 0
 
@@ -255,19 +255,19 @@ class _Side:
         values = self.preparer.rule_set.sources[source].values if found and table.derives else None
         return [values, *((replace(rule, line=0, origin=""), conditions) for rule, conditions in found)]
 
-    def asks(self, prepared: Sequence[PreparedEvent]) -> set[GoalPlace]:
+    def places_asked(self, prepared: Sequence[PreparedEvent]) -> set[GoalPlace]:
         """The goals for which it matters whether an earlier event made them."""
         drafts = (
-            draft for one in prepared for element in one.elements for draft in (*element.drafts, *element.following)
+            draft for event in prepared for element in event.elements for draft in (*element.drafts, *element.following)
         )
         return ({draft.place for draft in drafts} | followed(prepared)) - self.made - self.earlier
 
     def settled(self, prepared: Sequence[PreparedEvent], earlier: Collection[GoalPlace]) -> list[PreparedEvent]:
         self.earlier.update(earlier)
         asked = followed(prepared)
-        return settle(prepared, {place for place in asked if self.there(place)}) if asked else list(prepared)
+        return settle(prepared, {place for place in asked if self.is_made(place)}) if asked else list(prepared)
 
-    def there(self, place: GoalPlace) -> bool:
+    def is_made(self, place: GoalPlace) -> bool:
         return place in self.made or place in self.earlier
 
     def new(self, prepared: PreparedEvent) -> dict[GoalPlace, tuple[int, GoalDraft]]:
@@ -275,7 +275,7 @@ class _Side:
         found: dict[GoalPlace, tuple[int, GoalDraft]] = {}
         for number, element in enumerate(prepared.elements):
             for draft in element.drafts:
-                if draft.place not in found and not self.there(draft.place):
+                if draft.place not in found and not self.is_made(draft.place):
                     found[draft.place] = (number, draft)
                     self.counts[prepared.event.source, draft.planned.rule_id] += 1
         self.made.update(found)
@@ -298,7 +298,7 @@ class Comparison:
     ) -> None:
         self._present, self._other = _Side(present), _Side(other)
         self._made_before, self._see = made_before, see
-        self._alike = _alike(present.rule_set.sources, other.rule_set.sources)
+        self._alike = _sources_read_alike(present.rule_set.sources, other.rule_set.sources)
         self._same_rules: dict[tuple[str, str], bool] = {}
         self._events = self._gone = self._same = 0
         self._of_source: defaultdict[str, int] = defaultdict(int)
@@ -315,33 +315,33 @@ class Comparison:
         present, other = [], []
         for event in readable:
             read = self._present.preparer.read(event, names=False)
-            ours, theirs = self._judged(read)
-            present.append(ours)
-            other.append(theirs)
-        asked = self._present.asks(present) | self._other.asks(other)
+            by_present, by_other = self._judged(read)
+            present.append(by_present)
+            other.append(by_other)
+        asked = self._present.places_asked(present) | self._other.places_asked(other)
         earlier = self._made_before(sorted(asked)) if asked else set()
-        for one, another in zip(
+        for by_present, by_other in zip(
             self._present.settled(present, earlier), self._other.settled(other, earlier), strict=True
         ):
-            self._compare(one, another)
+            self._compare(by_present, by_other)
 
     def _judged(self, read: ReadEvent) -> tuple[PreparedEvent, PreparedEvent]:
         """Judge an event by both sets. Most sources differ only in some rules: both sets then read an event alike.
 
         If they have the same rules for its type, what one set makes of it is what both make.
         """
-        ours, other, of_other = self._present.preparer.judge(read), self._other.preparer, read
+        by_present, other, other_read = self._present.preparer.judge(read), self._other.preparer, read
         if read.event.source not in self._alike:
-            of_other = other.read(read.event, names=False)
-        self._see(of_other)
+            other_read = other.read(read.event, names=False)
+        self._see(other_read)
         types = {document.envelope.type for document in read.documents}
-        same = of_other is read and all(self._is_same(read.event.source, one) for one in types)
-        theirs = ours if same else other.judge(of_other)
-        for document in (*read.documents, *of_other.documents):
+        same = other_read is read and all(self._has_same_rules(read.event.source, event_type) for event_type in types)
+        by_other = by_present if same else other.judge(other_read)
+        for document in (*read.documents, *other_read.documents):
             document.names.release()  # a page of events is held, and their bodies may be large
-        return ours, theirs
+        return by_present, by_other
 
-    def _is_same(self, source: str, event_type: str) -> bool:
+    def _has_same_rules(self, source: str, event_type: str) -> bool:
         """Whether both sets have the same rules for this type of event."""
         known = self._same_rules.get((source, event_type))
         if known is None:
@@ -352,77 +352,77 @@ class Comparison:
     def _compare(self, present: PreparedEvent, other: PreparedEvent) -> None:
         self._present.unreadable += present.quarantine is not None
         self._other.unreadable += other.quarantine is not None
-        ours, theirs = self._present.new(present), self._other.new(other)
-        for place in ours.keys() & theirs.keys():
-            if _says_the_same(*ours[place], *theirs[place]):
+        by_present, by_other = self._present.new(present), self._other.new(other)
+        for place in by_present.keys() & by_other.keys():
+            if _have_same_contents(*by_present[place], *by_other[place]):
                 self._same += 1
             else:
-                self._pair(_made(present.event, *ours[place], None), _made(other.event, *theirs[place], None))
-        for place in ours.keys() - theirs.keys():
-            made = self._alone(present.event, *ours[place], other, self._other)
-            self._meet(made, self._present, self._other)
-        for place in theirs.keys() - ours.keys():
-            made = self._alone(other.event, *theirs[place], present, self._present)
-            self._meet(made, self._other, self._present)
+                self._pair(_made(present.event, *by_present[place], None), _made(other.event, *by_other[place], None))
+        for place in by_present.keys() - by_other.keys():
+            made = self._one_sided(present.event, *by_present[place], other, self._other)
+            self._match(made, self._present, self._other)
+        for place in by_other.keys() - by_present.keys():
+            made = self._one_sided(other.event, *by_other[place], present, self._present)
+            self._match(made, self._other, self._present)
 
-    def _alone(self, event: Event, element: int, draft: GoalDraft, instead: PreparedEvent, side: _Side) -> _Made:
+    def _one_sided(self, event: Event, element: int, draft: GoalDraft, other: PreparedEvent, side: _Side) -> _Made:
         """A goal that the other side does not make from this event, with the reason while reasons are needed."""
-        which = (event.source, draft.planned.rule_id, side is self._other)
-        self._reasons[which] += 1
-        why = _why(draft, element, instead, side) if self._reasons[which] <= _REASONED else None
+        group = (event.source, draft.planned.rule_id, side is self._other)
+        self._reasons[group] += 1
+        why = _why(draft, element, other, side) if self._reasons[group] <= _REASONS_MAX else None
         return _made(event, element, draft, why)
 
-    def _meet(self, made: _Made, mine: _Side, others: _Side) -> None:
-        """Match a goal with the other side's, which may have made it from an earlier event."""
-        match = others.left.pop(made.place, None)
+    def _match(self, made: _Made, side: _Side, other: _Side) -> None:
+        """Match a goal with the other side's, which may have made the same one from an earlier event."""
+        match = other.unmatched.pop(made.place, None)
         if match is None:
-            mine.left[made.place] = made
-        elif mine is self._present:
+            side.unmatched[made.place] = made
+        elif side is self._present:
             self._pair(made, match)
         else:
             self._pair(match, made)
 
-    def _pair(self, ours: _Made, theirs: _Made) -> None:
-        differences = tuple(_differences(ours, theirs))
+    def _pair(self, present: _Made, other: _Made) -> None:
+        differences = tuple(_differences(present, other))
         if not differences:
             self._same += 1
             return
-        self._changed.append((ours, _example("changed", ours, differences)))
+        self._changed.append((present, _example("changed", present, differences)))
 
     def result(self) -> Backtest:
         """The result. Call it once, at the end."""
-        self._pair_left()
+        self._pair_unmatched()
         results = self._results()
         for kind, side in (("lost", self._present), ("gained", self._other)):
-            for made in sorted(side.left.values(), key=lambda one: (one.event_id, one.element)):
+            for made in sorted(side.unmatched.values(), key=lambda made: (made.event_id, made.element)):
                 results[made.source, made.rule_id].count(_example(kind, made))
         for made, example in self._changed:
             results[made.source, made.rule_id].count(example)
-        ours, theirs = (side.preparer.rule_set.sources for side in (self._present, self._other))
+        present, other = (side.preparer.rule_set.sources for side in (self._present, self._other))
         return Backtest(
             events=self._events,
             gone=self._gone,
             same=self._same,
             rules=tuple(results.values()),
             unreadable=(self._present.unreadable, self._other.unreadable),
-            missing={name: self._of_source[name] for name in sorted(ours.keys() - theirs.keys())},
-            new={name: self._of_source[name] for name in sorted(theirs.keys() - ours.keys())},
+            missing={name: self._of_source[name] for name in sorted(present.keys() - other.keys())},
+            new={name: self._of_source[name] for name in sorted(other.keys() - present.keys())},
             unstored={
                 name: tuple(sorted(reads))
-                for name in sorted(ours.keys() & theirs.keys())
-                if (reads := theirs[name].reads - ours[name].reads)
+                for name in sorted(present.keys() & other.keys())
+                if (reads := other[name].reads - present[name].reads)
             },
         )
 
-    def _pair_left(self) -> None:
+    def _pair_unmatched(self) -> None:
         """Pair goals of one event and name under two once keys: they are one goal that has changed."""
-        theirs: defaultdict[tuple[int, int, str, str, str], list[_Made]] = defaultdict(list)
-        for made in self._other.left.values():
-            theirs[made.as_counted].append(made)
-        for made in list(self._present.left.values()):
-            if matches := theirs.get(made.as_counted):
+        candidates: defaultdict[tuple[int, int, str, str, str], list[_Made]] = defaultdict(list)
+        for made in self._other.unmatched.values():
+            candidates[made.as_counted].append(made)
+        for made in list(self._present.unmatched.values()):
+            if matches := candidates.get(made.as_counted):
                 match = matches.pop(0)
-                del self._present.left[made.place], self._other.left[match.place]
+                del self._present.unmatched[made.place], self._other.unmatched[match.place]
                 self._pair(made, match)
 
     def _results(self) -> dict[tuple[str, str], RuleResult]:
@@ -435,9 +435,9 @@ class Comparison:
         return results
 
 
-def _alike(ours: Mapping[str, Source], theirs: Mapping[str, Source]) -> frozenset[str]:
+def _sources_read_alike(present: Mapping[str, Source], other: Mapping[str, Source]) -> frozenset[str]:
     """The sources that read events in the same way in both sets."""
-    return frozenset(name for name in ours.keys() & theirs.keys() if _reading(ours[name]) == _reading(theirs[name]))
+    return frozenset(name for name in present.keys() & other.keys() if _reading(present[name]) == _reading(other[name]))
 
 
 def _reading(source: Source) -> Source:
@@ -448,16 +448,16 @@ def _reading(source: Source) -> Source:
 # ------------------------------------------------------------------------------------------------ what is compared
 
 
-def _says_the_same(element: int, ours: GoalDraft, other_element: int, theirs: GoalDraft) -> bool:
+def _have_same_contents(element: int, present: GoalDraft, other_element: int, other: GoalDraft) -> bool:
     """Whether two goals of one event and place evidently do not differ; `_differences` finds how others do."""
-    one, other = ours.planned, theirs.planned
-    return ours is theirs or (
+    first, second = present.planned, other.planned
+    return present is other or (
         element == other_element
-        and one.metadata == other.metadata
-        and one.description == other.description
-        and (one.max_age_ms, one.wait_ms, one.kind) == (other.max_age_ms, other.wait_ms, other.kind)
-        and ours.own[:1] == theirs.own[:1]
-        and ours.keys == theirs.keys
+        and first.metadata == second.metadata
+        and first.description == second.description
+        and (first.max_age_ms, first.wait_ms, first.kind) == (second.max_age_ms, second.wait_ms, second.kind)
+        and present.own[:1] == other.own[:1]
+        and present.keys == other.keys
     )
 
 
@@ -466,7 +466,7 @@ _COMPARED: Final = ("description", "visitor", "max_age", "wait", "kind", "keys t
 
 def _made(event: Event, element: int, draft: GoalDraft, why: str | None) -> _Made:
     planned = draft.planned
-    said = (
+    compared = (
         planned.description or "",
         draft.own[0].visitor if draft.own else "",
         "" if planned.max_age_ms is None else f"{planned.max_age_ms} ms",
@@ -479,7 +479,7 @@ def _made(event: Event, element: int, draft: GoalDraft, why: str | None) -> _Mad
         event.envelope.type,
         element,
         event.source,
-        said,
+        compared,
         planned.metadata,
         planned.rule_id,
         planned.name,
@@ -489,47 +489,47 @@ def _made(event: Event, element: int, draft: GoalDraft, why: str | None) -> _Mad
     )
 
 
-def _differences(ours: _Made, theirs: _Made) -> Iterator[Difference]:
-    for key in sorted({*ours.metadata, *theirs.metadata}):
-        before, after = ours.metadata.get(key), theirs.metadata.get(key)
+def _differences(present: _Made, other: _Made) -> Iterator[Difference]:
+    for key in sorted({*present.metadata, *other.metadata}):
+        before, after = present.metadata.get(key), other.metadata.get(key)
         if before != after:
             yield Difference(f"metadata {key}", before, after)
-    if ours.event_id != theirs.event_id:
-        yield Difference("made by", f"ev_{ours.event_id}", f"ev_{theirs.event_id}")
-    if ours.place != theirs.place:
-        yield Difference("only once per", ours.place[1], theirs.place[1])
-    for what, before, after in zip(_COMPARED, ours.said, theirs.said, strict=True):
-        if before != after and not (what == "description" and ours.event_id != theirs.event_id):  # it names the event
-            yield Difference(what, before or None, after or None)
+    if present.event_id != other.event_id:
+        yield Difference("made by", f"ev_{present.event_id}", f"ev_{other.event_id}")
+    if present.place != other.place:
+        yield Difference("only once per", present.place[1], other.place[1])
+    for name, before, after in zip(_COMPARED, present.compared, other.compared, strict=True):
+        if before != after and not (name == "description" and present.event_id != other.event_id):  # it names the event
+            yield Difference(name, before or None, after or None)
 
 
 def _example(kind: str, made: _Made, differences: tuple[Difference, ...] = ()) -> Example:
     return Example(kind, made.event_id, made.event_type, made.test, made.goal, made.why, differences)
 
 
-def _why(draft: GoalDraft, element: int, instead: PreparedEvent, side: _Side) -> str:
+def _why(draft: GoalDraft, number: int, other_event: PreparedEvent, side: _Side) -> str:
     """Why the other side does not make this goal from the event."""
-    source, rule_id, name = instead.event.source, draft.planned.rule_id, draft.planned.name
-    if instead.quarantine is not None:
+    source, rule_id, name = other_event.event.source, draft.planned.rule_id, draft.planned.name
+    if other_event.quarantine is not None:
         known = source in side.preparer.rule_set.sources
-        return instead.quarantine if known else f"there is no mapping file for {source}"
-    if element >= len(instead.elements):
+        return other_event.quarantine if known else f"there is no mapping file for {source}"
+    if number >= len(other_event.elements):
         return "the body is not taken apart into the same events"
-    there = instead.elements[element]
-    if there.ignored is not None:
-        return there.ignored
-    if any(one.place == draft.place for one in there.drafts):
+    element = other_event.elements[number]
+    if element.ignored is not None:
+        return element.ignored
+    if any(other.place == draft.place for other in element.drafts):
         return f"made before: only one per {draft.planned.once_key}"
-    traces = {trace.rule_id: trace for trace in (there.evaluation.traces if there.evaluation else ())}
+    traces = {trace.rule_id: trace for trace in (element.evaluation.traces if element.evaluation else ())}
     trace = traces.get(rule_id)
     if trace is None:
         return f"there is no rule {rule_id}"
     if trace.result != "matched":
         return rules.describe(trace)
-    made = next((one for one in there.drafts if one.planned.rule_id == rule_id), None)
+    made = next((other for other in element.drafts if other.planned.rule_id == rule_id), None)
     if made is None or made.planned.name != name:
         return f"the rule makes {trace.goal} instead"
-    if side.there(made.place) and made.destination == draft.destination:
+    if side.is_made(made.place) and made.destination == draft.destination:
         return f"made before: only one per {made.planned.once_key}"
     return f"the rule sends it to {made.destination} instead"
 
@@ -540,7 +540,7 @@ def _why(draft: GoalDraft, element: int, instead: PreparedEvent, side: _Side) ->
 def versions() -> list[str]:
     """The releases whose files are known, oldest first; the last is this release."""
     kept = (path.stem for path in _RELEASES.glob("*.json"))
-    earlier = sorted((name for name in kept if name != bridge.__version__), key=_in_order)
+    earlier = sorted((name for name in kept if name != bridge.__version__), key=_version_numbers)
     return [*earlier, bridge.__version__]
 
 
@@ -554,7 +554,7 @@ def files_of(version: str) -> dict[str, str]:
     return found
 
 
-def instead(own: Mapping[str, str], of_release: Mapping[str, str]) -> dict[str, str]:
+def on_release(own: Mapping[str, str], release: Mapping[str, str]) -> dict[str, str]:
     """The user's own set on top of a release's files.
 
     A layer is put on the release's file; a file of the same name is replaced by it; any other stays unchanged.
@@ -562,11 +562,11 @@ def instead(own: Mapping[str, str], of_release: Mapping[str, str]) -> dict[str, 
     found = {}
     for name, text in own.items():
         below = _EXTENDS.search(text)
-        found[name] = text if below else of_release.get(name, text)
-        if below and (base := of_release.get(f"{below[1]}.yaml")) is not None:
+        found[name] = text if below else release.get(name, text)
+        if below and (base := release.get(f"{below[1]}.yaml")) is not None:
             found[f"{SHIPPED_PREFIX}{below[1]}.yaml"] = base
     return found
 
 
-def _in_order(version: str) -> list[int]:
+def _version_numbers(version: str) -> list[int]:
     return [int(part) for part in re.findall(r"\d+", version)]

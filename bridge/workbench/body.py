@@ -181,10 +181,10 @@ def _searched(lines: list[str], find: str) -> tuple[tuple[BodyLine, ...], int, b
     found = sum(len(pattern.findall(lines[at])) for at in hits)
     small = sum(map(len, lines)) <= SHOWN_MAX and all(len(line) <= LINE_MAX for line in lines)
     near = {at for hit in hits for at in range(hit - _AROUND, hit + _AROUND + 1) if 0 <= at < len(lines)}
-    wanted = range(len(lines)) if small else sorted(near)
+    numbers = range(len(lines)) if small else sorted(near)
     shown: list[BodyLine] = []
     room, last = SHOWN_MAX, -1
-    for at in wanted:
+    for at in numbers:
         if room <= 0:
             break
         parts = tuple(_marked(lines[at], pattern))
@@ -221,21 +221,21 @@ def provider_page(detail: EventDetail, source: Source | None) -> str | None:
     """The URL of the provider's own page (`page` of its preset); None if there is none, or an id is missing."""
     line = detail.line
     pages: Sequence[Mapping[str, Any]] = stated(line.provider, "page") or ()
-    for one in pages:
-        pattern = one.get("test" if line.test else "live")
-        if pattern and ("event" not in one or line.type in event_types(one["event"])):
-            address = _filled(pattern, {"id": line.provider_event_id, "account": line.account}, detail, source)
+    for page in pages:
+        pattern = page.get("test" if line.test else "live")
+        if pattern and ("event" not in page or line.type in event_types(page["event"])):
+            address = _filled_in(pattern, {"id": line.provider_event_id, "account": line.account}, detail, source)
             if address is not None:
                 return address
     return None
 
 
-def _filled(pattern: str, known: Mapping[str, str | None], detail: EventDetail, source: Source | None) -> str | None:
+def _filled_in(pattern: str, known: Mapping[str, str | None], detail: EventDetail, source: Source | None) -> str | None:
     """The URL pattern with its ids filled in; None if the event lacks one or has something else in its place."""
     names = _NAMED.findall(pattern)
-    read = _document(detail, source) if set(names) - set(known) else {}
+    document = _document(detail, source) if set(names) - set(known) else {}
     for name in names:
-        value = known[name] if name in known else _below(read, name)
+        value = known[name] if name in known else _value_at(document, name)
         if value is None or not _ID.fullmatch(value):
             return None
         pattern = pattern.replace(f"{{{name}}}", value)
@@ -251,7 +251,7 @@ def _document(detail: EventDetail, source: Source | None) -> Json:
         return {}
 
 
-def _below(document: Json, path: str) -> str | None:
+def _value_at(document: Json, path: str) -> str | None:
     for name in path.split("."):
         document = document.get(name) if isinstance(document, dict) else None
     return None if document is None or isinstance(document, dict | list | bool) else str(document)

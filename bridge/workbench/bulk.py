@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.activity import ActivityFilter
 
 ROUND: Final = 200  # rows
-_AT_ONCE: Final = 50  # per transaction: webhooks that arrive meanwhile wait for it
+_PER_TRANSACTION: Final = 50  # rows: webhooks that arrive meanwhile wait for it
 _TAKEN: Final = "is waiting to be routed already, or its body is gone (BRIDGE_RETENTION_DAYS)"
 
 
@@ -98,26 +98,26 @@ class Round:
 
 def done_sentence(action: BulkAction, done: int, left: int) -> str:
     """How many rows of its kind an action changed, and how many it left alone."""
-    said = f"{count(done, action.kind[:-1])} {'is' if done == 1 else 'are'} {action.does}."
-    return f"{said} {left} {'was' if left == 1 else 'were'} left alone." if left else said
+    sentence = f"{count(done, action.kind[:-1])} {'is' if done == 1 else 'are'} {action.does}."
+    return f"{sentence} {left} {'was' if left == 1 else 'were'} left alone." if left else sentence
 
 
-def run(store: Store, what: str, wanted: ActivityFilter, about: str, enough: Callable[[], bool]) -> Round:
+def run(store: Store, name: str, wanted: ActivityFilter, about: str, enough: Callable[[], bool]) -> Round:
     """Apply an action to the next matching rows, and record it as one change. about: the list, in a word."""
-    action = ACTIONS[what]
+    action = ACTIONS[name]
     with store.read() as conn:
         found = activity.page(conn, action.kind, wanted, ROUND, enough)
     ids = sorted(row.id for row in found.rows)  # the same order everywhere, to avoid deadlocks
-    so_far, row = Round(action, {}, found.reached), None
+    so_far, change_id = Round(action, {}, found.reached), None
 
-    def worked(conn: Connection, part: Sequence[int]) -> tuple[Round, int | None]:
+    def act_on(conn: Connection, part: Sequence[int]) -> tuple[Round, int | None]:
         outcomes = Counter(so_far.outcomes)
-        outcomes.update(action.act(conn, one) for one in part)
-        now = replace(so_far, outcomes=outcomes)
-        return now, changes.record(conn, what, about, now.sentence, row) if now.done else None
+        outcomes.update(action.act(conn, row_id) for row_id in part)
+        round_ = replace(so_far, outcomes=outcomes)
+        return round_, changes.record(conn, name, about, round_.sentence, change_id) if round_.done else None
 
-    for start in range(0, len(ids), _AT_ONCE):
-        so_far, row = store.run(partial(worked, part=ids[start : start + _AT_ONCE]))
+    for start in range(0, len(ids), _PER_TRANSACTION):
+        so_far, change_id = store.run(partial(act_on, part=ids[start : start + _PER_TRANSACTION]))
     return so_far
 
 
@@ -134,14 +134,14 @@ class PreviewedChange:
     sentence: str
 
 
-def preview(what: str, by_state: Mapping[str, int]) -> list[PreviewedChange]:
+def preview(name: str, by_state: Mapping[str, int]) -> list[PreviewedChange]:
     """Preview what an action would do to goals, by state: those that it would change come first."""
-    action, outcome_of = ACTIONS[what], {"retry": would_retry, "cancel": would_cancel}[what]
+    action, outcome_of = ACTIONS[name], {"retry": would_retry, "cancel": would_cancel}[name]
     found = []
     for state, number in sorted(by_state.items()):
         outcome = outcome_of(state)
         found.append(PreviewedChange(state, number, outcome in action.fine, action.sentences[outcome]))
-    return sorted(found, key=lambda one: not one.changes)
+    return sorted(found, key=lambda change: not change.changes)
 
 
 def would_retry(state: str) -> str:

@@ -58,9 +58,9 @@ class FileReport:
     @property
     def as_a_copy(self) -> list[str]:
         """How a copy differs from this release's shipped file."""
-        told = [f"not as shipped: {', '.join(self.differs)}"] if self.differs else []
-        told += [f"only in the shipped file: {', '.join(self.lacks)}"] if self.lacks else []
-        return [f"{self.file} is a copy of a shipped file; {'; '.join(told)}"] if told else []
+        parts = [f"not as shipped: {', '.join(self.differs)}"] if self.differs else []
+        parts += [f"only in the shipped file: {', '.join(self.lacks)}"] if self.lacks else []
+        return [f"{self.file} is a copy of a shipped file; {'; '.join(parts)}"] if parts else []
 
 
 @dataclass
@@ -93,31 +93,31 @@ def check_files(
         rule_set = loading.load(texts, environ, sources.presets(), folder=folder)
     except MappingError as error:
         return FolderReport(problems=list(error.problems))
-    report = judged(rule_set, environ)
+    report = findings(rule_set, environ)
     names = sorted(texts) if only is None else [only]
     report.files = [_file(rule_set, name, texts[name], folder) for name in names]
-    told = {name: file for name, file in rule_set.mappings.items() if Path(file.file).name in names}
-    _run_tests(report, replace(rule_set, mappings=told), settings, now_ms)
+    tested = {name: file for name, file in rule_set.mappings.items() if Path(file.file).name in names}
+    _run_tests(report, replace(rule_set, mappings=tested), settings, now_ms)
     return report
 
 
-def judged(rule_set: RuleSet, environ: Mapping[str, str]) -> FolderReport:
+def findings(rule_set: RuleSet, environ: Mapping[str, str]) -> FolderReport:
     """The findings in a set that could be loaded, before its tests run."""
-    wanted = {name for source in rule_set.sources.values() for name in source.secret_names}
-    suspicions = [*rule_set.suspicions, *misspelt(set(environ) - wanted, environ, wanted, _SECRETS_ALIKE)]
+    read_names = {name for source in rule_set.sources.values() for name in source.secret_names}
+    suspicions = [*rule_set.suspicions, *misspelt(set(environ) - read_names, environ, read_names, _SECRETS_ALIKE)]
     warnings = [warning for warning in rule_set.warnings if warning not in suspicions]
-    return FolderReport(rule_set, list(rule_set.problems), [*warnings, *_untold(rule_set, environ)], suspicions)
+    return FolderReport(rule_set, list(rule_set.problems), [*warnings, *_unnotified(rule_set, environ)], suspicions)
 
 
 def misspelt(unread: Collection[str], given: Mapping[str, str], known: Collection[str], likeness: float) -> list[str]:
     """Messages about variables that nothing reads, whose names resemble one that is read but not set."""
     unset = [name for name in known if not given.get(name)]
     meant = {name: nearest(name, unset, likeness=likeness) for name in sorted(unread)}
-    return [f"{name} is set, but nothing reads it; did you mean {one}?" for name, one in meant.items() if one]
+    return [f"{name} is set, but nothing reads it; did you mean {likely}?" for name, likely in meant.items() if likely]
 
 
-def _untold(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
-    """Messages about rules with `notify: true` if nobody is told."""
+def _unnotified(rule_set: RuleSet, given: Mapping[str, str]) -> list[str]:
+    """Messages about rules with `notify: true` if nobody is notified."""
     if given.get("BRIDGE_ALERTS", "").strip():
         return []
     names = ", ".join(f"{name}: {rule.id}" for name, rule in rule_set.each_rule() if rule.notify and rule.enabled)
@@ -145,7 +145,7 @@ def _run_tests(report: FolderReport, rule_set: RuleSet, settings: Settings, now_
         file.tests += 1
         file.passed += result.ok
         if result.also:
-            told = ", ".join(f"{name} (shipped)" for name in result.also)
-            file.also.append(f"{file.file}:{result.line}: test {result.name!r}: also: {told}")
+            goals = ", ".join(f"{name} (shipped)" for name in result.also)
+            file.also.append(f"{file.file}:{result.line}: test {result.name!r}: also: {goals}")
         if not result.ok:
             report.problems.append(f"{file.file}:{result.line}: test {result.name!r}: {result.message}")

@@ -18,6 +18,8 @@ from bridge.text import count, listing, span
 from bridge.workbench import trace
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from bridge.model import Json
     from bridge.rules import Rule, RuleSet
     from bridge.rules.ruleset import CompiledFile
@@ -103,7 +105,7 @@ class Coverage:
     def unused(self) -> tuple[TypeCoverage, ...]:
         """The types that no rule uses, the most frequent first."""
         found = (coverage for coverage in self.types if not coverage.used)
-        return tuple(sorted(found, key=lambda one: (-one.events, one.source, one.type)))
+        return tuple(sorted(found, key=lambda coverage: (-coverage.events, coverage.source, coverage.type)))
 
     @property
     def idle(self) -> tuple[RuleCoverage, ...]:
@@ -132,14 +134,14 @@ class Coverage:
 def coverage(store: Store, rule_set: RuleSet, since_ms: int) -> Coverage:
     """Compare the rules with the events and goals since then."""
     with store.read() as conn:
-        came = tallies.types(conn, since_ms)
-        made = {(one.source, one.rule_id): one for one in tallies.rules(conn, since_ms)}
+        types = tallies.types(conn, since_ms)
+        by_rule = {(tally.source, tally.rule_id): tally for tally in tallies.rules(conn, since_ms)}
         rules = []
         for source, rule in rule_set.each_rule():
-            mine = [one for one in came if one.source == source and is_for(rule, one.type)]
-            tally = made.get((source, rule.id))
-            newest = max((one.last_id for one in mine), default=None)
-            looked_into = newest is not None and tally is None and rule.enabled
+            matching = [tally for tally in types if tally.source == source and is_for(rule, tally.type)]
+            made = by_rule.get((source, rule.id))
+            newest = max((tally.last_id for tally in matching), default=None)
+            explained = newest if made is None and rule.enabled else None
             rules.append(
                 RuleCoverage(
                     source,
@@ -148,15 +150,15 @@ def coverage(store: Store, rule_set: RuleSet, since_ms: int) -> Coverage:
                     rule.origin,
                     bool(rule.enabled),
                     rule.events,
-                    sum(one.events for one in mine),
-                    tally.goals if tally else 0,
-                    tally.last_at_ms if tally else None,
-                    _said(queries.traces_of(conn, [newest]).get(newest), rule.id) if looked_into and newest else None,
-                    newest if looked_into else None,
+                    sum(tally.events for tally in matching),
+                    made.goals if made else 0,
+                    made.last_at_ms if made else None,
+                    None if explained is None else _rule_trace(conn, explained, rule.id),
+                    explained,
                 )
             )
-    types = tuple(_type(rule_set, one) for one in came)
-    return Coverage(sum(one.events for one in came), types, tuple(rules))
+    used = tuple(_type(rule_set, tally) for tally in types)
+    return Coverage(sum(tally.events for tally in types), used, tuple(rules))
 
 
 def is_for(rule: Rule, event_type: str) -> bool:
@@ -164,28 +166,29 @@ def is_for(rule: Rule, event_type: str) -> bool:
     return event_type in rule.events or any(glob.matches(event_type) for glob in rule.globs)
 
 
-def _type(rule_set: RuleSet, came: TypeTally) -> TypeCoverage:
-    source = rule_set.sources.get(came.source)
-    mine = [rule for rule in rule_set.rules.get(came.source, ()) if is_for(rule, came.type)]
+def _type(rule_set: RuleSet, tally: TypeTally) -> TypeCoverage:
+    source = rule_set.sources.get(tally.source)
+    rules = [rule for rule in rule_set.rules.get(tally.source, ()) if is_for(rule, tally.type)]
     return TypeCoverage(
-        came.source,
-        came.type,
-        came.events,
-        came.last_at_ms,
-        tuple(rule.id for rule in mine if rule.enabled),
-        tuple(rule.id for rule in mine if not rule.enabled),
+        tally.source,
+        tally.type,
+        tally.events,
+        tally.last_at_ms,
+        tuple(rule.id for rule in rules if rule.enabled),
+        tuple(rule.id for rule in rules if not rule.enabled),
         source is not None,
-        source is not None and source.each is not None and came.type == BATCH,
+        source is not None and source.each is not None and tally.type == BATCH,
     )
 
 
-def _said(trace: Json, rule_id: str) -> Mapping[str, Json] | None:
+def _rule_trace(conn: Connection, event_id: int, rule_id: str) -> Mapping[str, Json] | None:
     """The rule's part of an event's trace."""
-    for element in (trace or {}).get("elements", ()):
+    found = queries.traces_of(conn, [event_id]).get(event_id)
+    for element in (found or {}).get("elements", ()):
         for rule in element.get("rules", ()):
             if rule.get("rule") == rule_id and rule.get("result") != "event":
-                found: Mapping[str, Json] = rule
-                return found
+                rule_trace: Mapping[str, Json] = rule
+                return rule_trace
     return None
 
 

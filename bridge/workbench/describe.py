@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.queries import AttemptLine, EventDetail, EventLine, GoalDetail, GoalLine
     from bridge.store.operator.status import DestinationState
 
-_STANDS = {
+_STATES_IN_WORDS = {
     "parked": "waits for its visitor",
     "pending": "waits to be sent",
     "leased": "is about to be sent",
@@ -42,12 +42,12 @@ _STANDS = {
     "dry": "is kept and not sent",
     "cancelled": "was cancelled",
 }
-_KINDS: Final = {
+_STATE_KINDS: Final = {
     "delivered": "ok", "parked": "wait", "unconfirmed": "wait", "pending": "wait", "leased": "wait", "sending": "wait",
     "held": "bad", "rejected": "bad", "expired": "bad", "unattributed": "bad",
 }  # fmt: skip
-KEYS = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
-_TOLD: Final = 3  # goals of one event in a sentence
+KEY_SETTINGS = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
+_GOALS_SHOWN: Final = 3  # goals of one event in a sentence
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Moment:
 def moment(conn: Connection, environ: Mapping[str, str]) -> Moment:
     """The database's clock, its paused destinations, and those whose key is not set."""
     given = frozenset(name for name, value in environ.items() if value.strip())
-    keyless = {name: setting for name, setting in KEYS.items() if setting not in given}
+    keyless = {name: setting for name, setting in KEY_SETTINGS.items() if setting not in given}
     return Moment(read_ms(conn), {state.name: state for state in status.destination_states(conn)}, keyless, given)
 
 
@@ -96,7 +96,7 @@ def forgotten(reason: str | None) -> bool:
     return (reason or "").startswith("forgotten")
 
 
-def gone(line: EventLine) -> str:
+def removal_reason(line: EventLine) -> str:
     """Why an event no longer has a body."""
     return f"it was {line.reason}" if forgotten(line.reason) else "it was older than BRIDGE_RETENTION_DAYS"
 
@@ -110,7 +110,7 @@ def event_facts(detail: EventDetail, moment: Moment) -> list[tuple[str, str]]:
     if stated is not None:
         facts.append(("Happened", f"{when(stated)}, {ago(stated, moment.now_ms)}"))
     later = f", {span(line.received_at_ms - stated)} later" if stated and line.received_at_ms - stated > 1_000 else ""
-    facts.append(("Received", f"{when(line.received_at_ms)}{later}{_again(line.duplicates)}"))
+    facts.append(("Received", f"{when(line.received_at_ms)}{later}{_repeats(line.duplicates)}"))
     if signed := signature(detail.signature):
         facts.append(("Signature", signed))
     found = elements(detail)
@@ -123,20 +123,20 @@ def signature(remembered: Json) -> str:
     if not remembered:
         return ""
     number, of = remembered["secret"], remembered["of"]
-    which = "its secret" if of == 1 else f"the {_ORDER.get(number, ordinal(number))} of its {of} secrets"
+    which = "its secret" if of == 1 else f"the {_ORDINALS.get(number, ordinal(number))} of its {of} secrets"
     old = ", an old one (the variable ends in _OLD)" if remembered.get("old") else ""
     age = f"; its timestamp was {_age(remembered['age_ms'])}" if "age_ms" in remembered else "; it has no timestamp"
     return f"{remembered['scheme']}, verified with {which}{old}{age}"
 
 
-_ORDER: Final = {1: "first", 2: "second", 3: "third"}
+_ORDINALS: Final = {1: "first", 2: "second", 3: "third"}
 
 
 def _age(age_ms: int) -> str:
     return f"{span(age_ms)} old" if age_ms >= 0 else f"{span(age_ms)} ahead of our clock"
 
 
-def _again(duplicates: int) -> str:
+def _repeats(duplicates: int) -> str:
     return f"; delivered {count(duplicates, 'more time')}, which changed nothing" if duplicates else ""
 
 
@@ -144,21 +144,21 @@ def result(detail: EventDetail, moment: Moment) -> str:
     """The outcome of an event and its time, without its goals."""
     line = detail.line
     at = f", routed {when(line.routed_at_ms)}" if line.state == EventState.ROUTED and line.routed_at_ms else ""
-    return f"{_became(line, moment)}{at}"
+    return f"{_verdict(line, moment)}{at}"
 
 
-def _became(line: EventLine, moment: Moment) -> str:
+def _verdict(line: EventLine, moment: Moment) -> str:
     if line.state == "received":
         waits = span(moment.now_ms - line.received_at_ms)
         return f"has waited to be routed for {waits} (is a worker running? `python -m bridge doctor`)"
     if line.state == "quarantined":
-        return f"in quarantine: {line.reason}{_way_out(line)}"
+        return f"in quarantine: {line.reason}{_remedy(line)}"
     reason = f": {line.reason}" if line.reason and not forgotten(line.reason) else ""
     verdict = {"matched": "matched a rule", "unmatched": "no rule matched", "ignored": "ignored"}
     return f"{verdict.get(line.verdict or '', line.state)}{reason}"
 
 
-def _way_out(line: EventLine) -> str:
+def _remedy(line: EventLine) -> str:
     """What to do about it. Routing again does not help if the body is broken."""
     reason = line.reason or ""
     if "events replay" in reason:
@@ -188,15 +188,15 @@ def outcome(detail: EventDetail, moment: Moment) -> str:
     """The outcome of an event in a sentence: that of its goals, if it has any."""
     goals = detail.line.goals
     if goals:
-        more = f" And {count(len(goals) - _TOLD, 'more goal')}." if len(goals) > _TOLD else ""
-        return " ".join(f"{goal_outcome(goal, moment)}." for goal in goals[:_TOLD]) + more
+        more = f" And {count(len(goals) - _GOALS_SHOWN, 'more goal')}." if len(goals) > _GOALS_SHOWN else ""
+        return " ".join(f"{goal_outcome(goal, moment)}." for goal in goals[:_GOALS_SHOWN]) + more
     before = made_before(detail)
     if before:
         return f"It made no new goal. {before[0]}."
     found = elements(detail)
     near = trace.nearest(found[0]) if len(found) == 1 and detail.line.verdict == Verdict.UNMATCHED else ""
-    said = _became(detail.line, moment)
-    return f"{said[0].upper()}{said[1:]}.{f' The nearest is {near}.' if near else ''}"
+    verdict = _verdict(detail.line, moment)
+    return f"{verdict[0].upper()}{verdict[1:]}.{f' The nearest is {near}.' if near else ''}"
 
 
 def goal_outcome(goal: GoalLine, moment: Moment) -> str:
@@ -209,9 +209,9 @@ def goal_outcome(goal: GoalLine, moment: Moment) -> str:
     if goal.state == GoalState.PARKED and goal.message:
         return f"{goal.called} {goal.message}"
     why = f" ({goal.message})" if goal.message else ""
-    next_ = what_next(goal, moment) if goal.state in (GoalState.PENDING, GoalState.UNCONFIRMED) else ""
-    then, whose = f"; {next_}" if next_ else "", f". Its visitor is {visitor}" if visitor else ""
-    return f"{goal.called} {_STANDS[goal.state]}{why}{then}{whose}"
+    next_ = next_step(goal, moment) if goal.state in (GoalState.PENDING, GoalState.UNCONFIRMED) else ""
+    then, its_visitor = f"; {next_}" if next_ else "", f". Its visitor is {visitor}" if visitor else ""
+    return f"{goal.called} {_STATES_IN_WORDS[goal.state]}{why}{then}{its_visitor}"
 
 
 def made_before(detail: EventDetail) -> list[str]:
@@ -233,9 +233,9 @@ def goal_facts(goal: GoalLine, moment: Moment) -> list[tuple[str, str]]:
         ("Visitor", goal.visitor or ("forgotten" if forgotten(goal.reason) else "not known")),
         ("How known", how_known(goal)),
         ("Forgotten", _what_was_forgotten(goal)),
-        ("State", standing(goal, moment)),
-        ("Next", what_next(goal, moment)),
-        ("Good news", told(goal)),
+        ("State", state_sentence(goal, moment)),
+        ("Next", next_step(goal, moment)),
+        ("Good news", notification(goal)),
         (
             "Metadata" if goal.kind == "goal" else "Fields",
             ", ".join(f"{key}={value}" for key, value in goal.metadata.items()),
@@ -258,12 +258,12 @@ def origin_facts(detail: GoalDetail) -> list[tuple[str, str]]:
 
 def obstacles(detail: GoalDetail, moment: Moment) -> list[tuple[str, str]]:
     """What a person can do for a goal that has no visitor, and what stands in its way."""
-    facts = [("To fix", sentence) for sentence in ways_out(detail, moment)]
+    facts = [("To fix", sentence) for sentence in remedies(detail, moment)]
     facts += [("Stopped", f"{key.key} no longer links anything: {key.stopped_reason}") for key in detail.stopped]
     return [*facts, ("No answer yet", detail.trouble)] if detail.trouble else facts
 
 
-def ways_out(detail: GoalDetail, moment: Moment) -> list[str]:
+def remedies(detail: GoalDetail, moment: Moment) -> list[str]:
     """The commands and settings by which a goal without a visitor may find one."""
     goal = detail.goal
     usable = sorted((key for key in detail.keys if not key.stopped_reason), key=lambda key: best_first(key.kind))
@@ -297,14 +297,15 @@ def _what_was_forgotten(goal: GoalLine) -> str:
     return f"visitor, metadata and personal keys were {goal.message}" if forgotten(goal.reason) else ""
 
 
-def stands(state: str, reason: str | None = None) -> str:
+def state_in_words(state: str, reason: str | None = None) -> str:
     """A state in words, with the reason for it, by its code, if there is one."""
-    return f"{_STANDS.get(state, '')} ({reason.replace('_', ' ')})" if reason else _STANDS.get(state, "")
+    words = _STATES_IN_WORDS.get(state, "")
+    return f"{words} ({reason.replace('_', ' ')})" if reason else words
 
 
 def state_kind(state: str) -> str:
     """How a state is coloured: ok | wait | bad | nothing."""
-    return _KINDS.get(state, "")
+    return _STATE_KINDS.get(state, "")
 
 
 def worst_kind(goals: Iterable[GoalLine]) -> str:
@@ -313,9 +314,9 @@ def worst_kind(goals: Iterable[GoalLine]) -> str:
     return next((kind for kind in ("bad", "wait", "ok") if kind in kinds), "")
 
 
-def standing(goal: GoalLine, moment: Moment) -> str:
+def state_sentence(goal: GoalLine, moment: Moment) -> str:
     """The state of a goal, with the reason if there is one."""
-    text = f"{goal.state}: {_STANDS.get(goal.state, '')}" if goal.state != "delivered" else "delivered"
+    text = f"{goal.state}: {_STATES_IN_WORDS.get(goal.state, '')}" if goal.state != "delivered" else "delivered"
     why = f" ({goal.message})" if goal.message and not forgotten(goal.reason) else ""
     if goal.state == "delivered":
         remote = f", DataFast's id {goal.datafast_event_id}" if goal.datafast_event_id else ""
@@ -326,36 +327,36 @@ def standing(goal: GoalLine, moment: Moment) -> str:
 def why_or_when(line: GoalLine, moment: Moment) -> str:
     """When a goal was delivered or is due, else the reason for its state, for a table."""
     if line.state == GoalState.DELIVERED:
-        news = f", {told(line)}" if line.told_at_ms is not None else ""
+        news = f", {notification(line)}" if line.told_at_ms is not None else ""
         return f"{when_short(line.delivered_at_ms)}{news}"
     if line.state == GoalState.PENDING:
-        stopped = held_up(line, moment)
-        if stopped:
-            return stopped
+        obstacle = blocked_by(line, moment)
+        if obstacle:
+            return obstacle
         due = ago(line.due_at_ms, moment.now_ms) if line.due_at_ms > moment.now_ms else "now"
         return f"due {due}{': ' + line.message if line.message else ''}"
     return line.message or line.reason or ""
 
 
-def told(goal: GoalLine) -> str:
+def notification(goal: GoalLine) -> str:
     """Whether BRIDGE_ALERTS was notified of a goal whose rule says `notify: true`; empty for others."""
     if goal.told_at_ms is not None:
         return f"BRIDGE_ALERTS was notified at {when(goal.told_at_ms)[11:16]}"
-    if goal.notify == "wanted" and goal.state not in _NOT_TOLD:
+    if goal.notify == "wanted" and goal.state not in _NEVER_NOTIFIED:
         return (
             "BRIDGE_ALERTS is notified on delivery" if goal.state != "delivered" else "BRIDGE_ALERTS is notified next"
         )
-    return _UNTOLD.get(goal.notify or "", "")
+    return _NOT_NOTIFIED.get(goal.notify or "", "")
 
 
-_NOT_TOLD = frozenset({"rejected", "expired", "unattributed", "dry", "cancelled"})
-_UNTOLD = {
+_NEVER_NOTIFIED = frozenset({"rejected", "expired", "unattributed", "dry", "cancelled"})
+_NOT_NOTIFIED = {
     "queued": "BRIDGE_ALERTS was probably not notified: `python -m bridge alerts` says why",
     "missed": "BRIDGE_ALERTS was not notified: it was not set, or not reachable, within an hour of the delivery",
 }
 
 
-def held_up(goal: GoalLine, moment: Moment) -> str:
+def blocked_by(goal: GoalLine, moment: Moment) -> str:
     """What keeps the bridge from sending to, or asking, a goal's destination; empty if nothing does."""
     setting = moment.keyless.get(goal.destination)
     if setting is not None:
@@ -368,25 +369,25 @@ def held_up(goal: GoalLine, moment: Moment) -> str:
     return f"the destination {goal.destination} is paused ({pause.pause_reason}); next attempt {again}"
 
 
-def what_next(goal: GoalLine, moment: Moment) -> str:
+def next_step(goal: GoalLine, moment: Moment) -> str:
     """What will happen automatically, or what a person can do; empty if nothing is left to do."""
     if forgotten(goal.reason):
         return ""
     if goal.state == "pending":
-        stopped = held_up(goal, moment)
-        if stopped:
-            return stopped
+        obstacle = blocked_by(goal, moment)
+        if obstacle:
+            return obstacle
         if goal.due_at_ms > moment.now_ms:
             return f"next attempt {ago(goal.due_at_ms, moment.now_ms)} ({ordinal(goal.attempts + 1)})"
         return "is sent when its turn comes (58 requests per minute; the goals of one visitor one after another)"
     if goal.state == "unconfirmed":
         return f"the bridge asks DataFast {ago(max(goal.due_at_ms, moment.now_ms), moment.now_ms)}"
     if goal.state == "parked":
-        stopped = held_up(goal, moment) if goal.reason == "unproved" else ""
-        if stopped:
-            return f"it waits for DataFast's answer; {stopped}"
-        what = "DataFast's answer" if goal.reason == "unproved" else "an event that names its visitor"
-        return f"it waits for {what}; the bridge checks again {ago(goal.due_at_ms, moment.now_ms)} at the latest"
+        obstacle = blocked_by(goal, moment) if goal.reason == "unproved" else ""
+        if obstacle:
+            return f"it waits for DataFast's answer; {obstacle}"
+        missing = "DataFast's answer" if goal.reason == "unproved" else "an event that names its visitor"
+        return f"it waits for {missing}; the bridge checks again {ago(goal.due_at_ms, moment.now_ms)} at the latest"
     if goal.state in actions.SENDABLE:
         return f"`python -m bridge goals retry {goal.label}` sends it"
     return ""
@@ -468,7 +469,7 @@ CANCELLED: Final = {
 }
 
 
-def again(labels: Sequence[str]) -> str:
+def resend_question(labels: Sequence[str]) -> str:
     """The question before delivered goals are sent again."""
     return f"Already delivered: {', '.join(labels)}. Send again, so that DataFast counts it twice?"
 
@@ -483,7 +484,7 @@ def retried(outcome: str, number: int) -> str:
 # --------------------------------------------------------------------------------------------------------- as data
 
 
-def known_by(detail: EventDetail) -> set[str]:
+def identifiers(detail: EventDetail) -> set[str]:
     """The ids by which an event is found; they are not secret, whatever their fields are called."""
     line = detail.line
     found = {line.provider_event_id, line.account, line.type}

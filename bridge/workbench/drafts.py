@@ -20,8 +20,8 @@ from bridge.workbench import trace
 if TYPE_CHECKING:
     from bridge.workbench.explain import Explained
 
-_ALSO: Final = {"stripe": ("trial_converted",)}  # off in the shipped file, but wanted by anyone who offers trials
-_LONGEST: Final = 90  # characters of a comment
+_ALSO_ON: Final = {"stripe": ("trial_converted",)}  # off in the shipped file, but wanted by anyone who offers trials
+_COMMENT_MAX: Final = 90  # characters of a comment
 _SENTENCE: Final = re.compile(r"(?<=[.:;])\s|\s\(")
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _WORDS: Final = ("true", "false", "null")
@@ -41,7 +41,7 @@ def layer(tool: str) -> str:
         goal = node.entries.get("goal")
         if goal is not None:
             name = str(goal.value)
-            used = name in _ALSO.get(tool, ()) or _is_on(node, kept)
+            used = name in _ALSO_ON.get(tool, ()) or _is_on(node, kept)
             (on if used else off).setdefault(name, _sentence(lines, node.line))
     off = {name: meaning for name, meaning in off.items() if name not in on}
     head = f"extends: {tool} # starts from the shipped file; `python -m bridge check` checks this one\n"
@@ -73,7 +73,7 @@ def _sentence(lines: Sequence[str], line: int) -> str:
 
 def _use(name: str, meaning: str) -> str:
     item = f"- {name}" if re.fullmatch(r"\w+", name) else f'- "{name}"'
-    return f"{item} # {shorten(meaning, _LONGEST, placeholder='…')}" if meaning else item
+    return f"{item} # {shorten(meaning, _COMMENT_MAX, placeholder='…')}" if meaning else item
 
 
 # ----------------------------------------------------------------------------------------------- a rule from an event
@@ -90,7 +90,7 @@ def with_rule(text: str, explained: Explained) -> str:
     line = tree.keys["goals"][0]
     first = goals.elements[0] if goals.elements else None
     if first is not None and first.line == line:  # [{…}, {…}]: a style that leaves no place for a comment
-        return text + "".join(f"# {one}" for one in _indented(explained, text, 2).splitlines(keepends=True))
+        return text + "".join(f"# {rule_line}" for rule_line in _indented(explained, text, 2).splitlines(keepends=True))
     if first is None:
         lines[line - 1] = "goals:\n"
     indent = 2 if first is None else lines[first.line - 1].find("-")
@@ -155,8 +155,8 @@ def _written(text: str, rule_id: str) -> dict[str, Any]:
     tree, _ = parse(text)
     base = tree.entries.get("extends") if tree is not None else None
     below = shipped().get(str(base.value), "") if base is not None else ""
-    for tree_ in (tree, parse(below)[0] if below else None):
-        goals = tree_.entries.get("goals") if tree_ is not None else None
+    for file in (tree, parse(below)[0] if below else None):
+        goals = file.entries.get("goals") if file is not None else None
         for node in goals.elements if goals is not None else ():
             written = node.plain()
             if isinstance(written, dict) and rule_id in (written.get("id"), default_id(str(written.get("goal")))):

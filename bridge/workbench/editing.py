@@ -40,38 +40,38 @@ if TYPE_CHECKING:
     from bridge.store import Store
     from bridge.workbench.checking import FileReport, FolderReport
 
-NEW: Final = ""  # the digest of a file that does not exist
+NO_FILE: Final = ""  # the digest of a file that does not exist yet
 EVENTS: Final = 500  # the newest of the source, on which a backtest runs
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}\.ya?ml")
 _PLACE: Final = re.compile(r":(\d+):(?:(\d+):)? ")
 _BOM: Final = b"\xef\xbb\xbf"
-_UNCARRIED: Final = re.compile("[\x00\udc80-\udcff]")  # characters that no form field can carry
-_OPENERS: Final = re.compile(r"\b(?:whsec|pdl_ntfset|sk_live|rk_live|sk_test|rk_test|polar_whs|df|dft)_[\w+/=-]{16,}")
+_NOT_IN_FORMS: Final = re.compile("[\x00\udc80-\udcff]")  # characters that no form field can carry
+_SECRET: Final = re.compile(r"\b(?:whsec|pdl_ntfset|sk_live|rk_live|sk_test|rk_test|polar_whs|df|dft)_[\w+/=-]{16,}")
 _LINES_COMPARED: Final = 25_000_000  # product of both numbers of lines; above it, a patch replaces every line
 _AROUND: Final = 3  # lines of context around each change in a patch
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A mapping file on the disk. text: with LF line ends. digest: of its bytes; NEW if there is no file yet."""
+    """A mapping file on the disk. text: with LF line ends. digest: of its bytes; NO_FILE if there is no file yet."""
 
     name: str
     text: str = ""
-    digest: str = NEW
+    digest: str = NO_FILE
     ends: str = "\n"
     mark: bytes = b""
 
     def encoded(self, text: str) -> bytes:
         """The file's bytes if it had this text."""
-        return self.mark + unified(text).replace("\n", self.ends).encode("utf-8", "surrogateescape")
+        return self.mark + with_lf(text).replace("\n", self.ends).encode("utf-8", "surrogateescape")
 
 
-def unified(text: str) -> str:
+def with_lf(text: str) -> str:
     """The text with LF line ends: a form sends CR LF, whatever it was given."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def names(folder: Path) -> list[str]:
+def file_names(folder: Path) -> list[str]:
     """The sorted names of the folder's mapping files; none if it cannot be read."""
     try:
         return sorted(path.name for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_file())
@@ -100,14 +100,14 @@ def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
         raise EditRefused(f"{name} cannot be read ({os_reason(error)}).") from None
     mark = _BOM if data.startswith(_BOM) else b""
     text = data[len(mark) :].decode("utf-8", "surrogateescape")
-    if found := _UNCARRIED.search(text):
+    if found := _NOT_IN_FORMS.search(text):
         line = text[: found.start()].count("\n") + 1
         raise EditRefused(
             f"{name} is not UTF-8 text (line {line}), and a page would change its bytes: correct it with an editor."
         )
     require_no_secret(name, text, known)
     ends = "\r\n" if "\n" in text and text.count("\n") == text.count("\r\n") else "\n"
-    return StoredFile(name, unified(text), _digest(data), ends, mark)
+    return StoredFile(name, with_lf(text), _digest(data), ends, mark)
 
 
 def _path(folder: Path, name: str) -> Path:
@@ -125,7 +125,7 @@ def _digest(data: bytes) -> str:
 # -------------------------------------------------------------------------------------------------------- secrets
 
 
-def require_takable(name: str, text: str, known: Sequence[str] = ()) -> None:
+def require_acceptable(name: str, text: str, known: Sequence[str] = ()) -> None:
     """Raise EditRefused if the content is too large for a mapping file or contains a secret."""
     size = len(text.encode("utf-8", "surrogateescape"))
     if size > SIZE_MAX:
@@ -145,7 +145,7 @@ def require_no_secret(name: str, text: str, known: Sequence[str] = ()) -> None:
 
 def _secret_line(text: str, known: Sequence[str]) -> int | None:
     for number, line in enumerate(text.splitlines(), 1):
-        if _OPENERS.search(line) or any(secret in line for secret in known if len(secret) >= 6):
+        if _SECRET.search(line) or any(secret in line for secret in known if len(secret) >= 6):
             return number
     return _literal_line(text)
 
@@ -155,7 +155,7 @@ def _literal_line(text: str) -> int | None:
     """The line of the first value in a secret's place that is not a variable. Cached: a file is opened many times."""
     tree, _ = parse(text)
     if tree is None:
-        return _by_looks(text)
+        return _suspicious_line(text)
     return next((node.line for node in _places(tree) if _is_literal(node)), None)
 
 
@@ -186,13 +186,13 @@ def _is_literal(node: Node) -> bool:
     return isinstance(node.value, str) and is_secret(VARIABLE.sub("", node.value))
 
 
-def _by_looks(text: str) -> int | None:
+def _suspicious_line(text: str) -> int | None:
     """Like `_literal_line`, for content that does not parse: a secret's line with more than a variable in it."""
-    looks = secret_lines(text)
+    hits = secret_lines(text)
     for number, line in enumerate(text.splitlines(), 1):
         written = line.partition(" #")[0]
         value = written.partition(":")[2] if ":" in written else written.lstrip("- ")
-        if number in looks and not line.lstrip().startswith("#") and is_secret(VARIABLE.sub("", value).strip("[]\"' ")):
+        if number in hits and not line.lstrip().startswith("#") and is_secret(VARIABLE.sub("", value).strip("[]\"' ")):
             return number
     return None
 
@@ -255,13 +255,13 @@ def _remarks(report: FolderReport, file: str, folder: str) -> Iterator[Remark]:
                 own.append(Remark(sentence[place.end() :], is_problem, int(place[1]), column))
             elif is_problem or not sentence.startswith(f"{folder}/"):
                 others.append(Remark(sentence, is_problem))
-    yield from sorted(own, key=lambda one: (not one.is_problem, one.line or 0, one.column or 0))
+    yield from sorted(own, key=lambda remark: (not remark.is_problem, remark.line or 0, remark.column or 0))
     yield from others
 
 
 def require_sound(trial: Trial) -> None:
     """Raise EditRefused if there is a problem."""
-    first = next((one for one in trial.remarks if one.is_problem), None)
+    first = next((remark for remark in trial.remarks if remark.is_problem), None)
     if first is not None:
         more = f" (and {trial.problems - 1} more)" if trial.problems > 1 else ""
         place = f"line {first.line}: " if first.line is not None else ""
@@ -281,8 +281,8 @@ def compare(store: Store, settings: Settings, source: str, present: RuleSet, oth
     """Compare what the file would have made of its source's newest events with the rules in force."""
     with store.read() as conn:
         ids = [event_id for event_id, _, _ in history.newest(conn, [source], 0)[:EVENTS]]
-    ours, theirs = (preparer(store, rule_set, settings) for rule_set in (present, other))
-    return backtest.compare_some(store, ours, theirs, ids)
+    present_preparer, other_preparer = (preparer(store, rule_set, settings) for rule_set in (present, other))
+    return backtest.compare_some(store, present_preparer, other_preparer, ids)
 
 
 def unseen_paths(store: Store, rule_set: RuleSet, settings: Settings, source: str) -> tuple[unseen.UnseenPath, ...]:
@@ -296,24 +296,24 @@ def unseen_paths(store: Store, rule_set: RuleSet, settings: Settings, source: st
 def patch(folder: Path, stored: StoredFile, text: str) -> str:
     """The patch for `git apply` that turns the file into this text; empty if nothing differs."""
     path = f"{_in_repository(folder)}/{stored.name}"
-    before = [] if stored.digest == NEW else _lines(stored.encoded(stored.text))
-    after = _lines(stored.encoded(text))
-    if before == after:
+    old_lines = [] if stored.digest == NO_FILE else _lines(stored.encoded(stored.text))
+    new_lines = _lines(stored.encoded(text))
+    if old_lines == new_lines:
         return ""
     head = f"diff --git a/{path} b/{path}\n"
-    if stored.digest == NEW:
+    if stored.digest == NO_FILE:
         head += "new file mode 100644\n"
-    old = "/dev/null" if stored.digest == NEW else f"a/{path}"
-    return head + "".join(_told(line) for line in _hunks(before, after, old, f"b/{path}"))
+    old = "/dev/null" if stored.digest == NO_FILE else f"a/{path}"
+    return head + "".join(_patch_line(line) for line in _hunks(old_lines, new_lines, old, f"b/{path}"))
 
 
 def _in_repository(folder: Path) -> str:
     """The folder's path in its repository: below the nearest `.git`, else as configured, else its own name."""
-    there = folder.resolve()
-    top = next((parent for parent in there.parents if (parent / ".git").exists()), None)
+    absolute = folder.resolve()
+    top = next((parent for parent in absolute.parents if (parent / ".git").exists()), None)
     if top is not None:
-        return there.relative_to(top).as_posix()
-    return there.name if folder.is_absolute() or ".." in folder.parts else folder.as_posix()
+        return absolute.relative_to(top).as_posix()
+    return absolute.name if folder.is_absolute() or ".." in folder.parts else folder.as_posix()
 
 
 def _lines(data: bytes) -> list[str]:
@@ -331,7 +331,7 @@ def _hunks(before: list[str], after: list[str], old: str, new: str) -> Iterator[
     yield from (f"+{line}" for line in after)
 
 
-def _told(line: str) -> str:
+def _patch_line(line: str) -> str:
     return line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
@@ -340,14 +340,14 @@ def _told(line: str) -> str:
 
 def unsavable(folder: Path, environ: Mapping[str, str]) -> str | None:
     """Why nothing can be saved here, and what to do instead; None if saving is possible."""
-    instead = "download the patch, `git apply` it, and deploy"
+    advice = "download the patch, `git apply` it, and deploy"
     host = hosts.host_of(environ)
     if host is not None and not hosts.lasts(PurePosixPath(folder.resolve()), host, environ):
-        return f"On {host.name} a saved file would be gone with the next deploy or restart: {instead}."
+        return f"On {host.name} a saved file would be gone with the next deploy or restart: {advice}."
     if not folder.is_dir():
-        return f"The folder {folder.name} is not there: {instead}."
+        return f"The folder {folder.name} is not there: {advice}."
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f"The bridge may not write to the folder {folder.name}: {instead}, or give it the right to write there."
+        return f"The bridge may not write to the folder {folder.name}: {advice}, or give it the right to write there."
     return None
 
 
@@ -363,13 +363,13 @@ def save(folder: Path, stored: StoredFile, text: str) -> bool:
     Raises FileChanged if it is not, and EditRefused if it cannot be written; both leave it as it is.
     """
     path = _path(folder, stored.name)
-    require_takable(stored.name, text)
+    require_acceptable(stored.name, text)
     data = stored.encoded(text)
     try:
-        with _alone(folder):
+        with _locked(folder):
             if path.is_symlink():
                 raise EditRefused(f"{stored.name} is a link, which saving would replace: edit the file it leads to.")
-            if (_digest(path.read_bytes()) if path.exists() else NEW) != stored.digest:
+            if (_digest(path.read_bytes()) if path.exists() else NO_FILE) != stored.digest:
                 raise FileChanged(
                     f"{stored.name} was changed on the disk since you opened it, so nothing is saved: compare both, and"
                     " save again."
@@ -378,42 +378,42 @@ def save(folder: Path, stored: StoredFile, text: str) -> bool:
                 return False
             _replace(path, data)
     except OSError as error:
-        raise EditRefused(f"{stored.name} is not saved: {_trouble(folder, error)}; it is as it was.") from None
+        raise EditRefused(f"{stored.name} is not saved: {_write_problem(folder, error)}; it is as it was.") from None
     return True
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Admit one saver at a time, among all processes on this machine."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process on this machine save at a time."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX)
+        fcntl.flock(directory, fcntl.LOCK_EX)
         yield
-        os.fsync(opened)  # so that the rename, too, survives a power cut
+        os.fsync(directory)  # so that the rename, too, survives a power cut
     finally:
-        os.close(opened)
+        os.close(directory)
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write a file beside it, which readers ignore, and rename that over it."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    """Write a temporary file next to it, which readers ignore, and rename it over the old one."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as opened:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as file:
             if path.exists():
-                known = path.stat()
-                os.fchmod(opened.fileno(), stat.S_IMODE(known.st_mode))
+                status = path.stat()
+                os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode))
                 with suppress(PermissionError):  # only root may change a file's owner
-                    os.fchown(opened.fileno(), known.st_uid, known.st_gid)
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        beside.replace(path)
+                    os.fchown(file.fileno(), status.st_uid, status.st_gid)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def _trouble(folder: Path, error: OSError) -> str:
+def _write_problem(folder: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

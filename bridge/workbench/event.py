@@ -20,7 +20,7 @@ from bridge.store.operator import queries, threads
 from bridge.text import count, shown, span
 from bridge.workbench import describe, trace, why
 from bridge.workbench.body import indented, provider_page
-from bridge.workbench.why import LineStep
+from bridge.workbench.why import TimelineStep
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -34,9 +34,9 @@ GOALS_MAX: Final = 20  # goals shown in full
 STEPS_MAX: Final = 60
 AROUND: Final = 40  # events of the same thread
 _SHARED: Final = 12
-_TOLD: Final = 6  # events that named a visitor
+_NAMINGS_MAX: Final = 6  # events that named a visitor
 _NOTE: Final = re.compile(r"(\S+) (?:was|lost) ")
-_READ_MS: Final = 60_000  # how far this machine's clock and the database's may differ and still share a timeline
+_CLOCKS_DIFFER_MS: Final = 60_000  # at most, if the times of this machine and of the database share a timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class EventGoal:
-    """One goal. key: that led to its visitor; taught_by: the event that taught it; request: the JSON that is sent."""
+    """One goal. key: led to its visitor; taught_by: the event that named it; request: the JSON that is sent."""
 
     id: int
     called: str
@@ -147,13 +147,13 @@ class EventStory:
     shared: tuple[tuple[str, str], ...]
     repeated: str
     same: tuple[tuple[int, str], ...]
-    neighbours: tuple[LineStep, ...]
+    neighbours: tuple[TimelineStep, ...]
     provider_page: str | None
     bindable: bool
     person: str | None
 
 
-def tell(
+def event_story(
     conn: Connection,
     detail: EventDetail,
     source: Source | None,
@@ -170,22 +170,22 @@ def tell(
     goals = queries.goals_of(conn, detail, GOALS_MAX)
     named = threads.of_event(conn, line.id)
     thread = threads.about(conn, named) if named else threads.Thread()
-    around = _around(thread.events, line.id)
+    around = _nearest_events(thread.events, line.id)
     story = EventStory(
         sentence=describe.outcome(detail, moment),
         kind=_kind(detail),
         facts=(("Account", line.account),) if line.account else (),
         steps=tuple(_steps(detail, goals)),
         signature=describe.signature(detail.signature),
-        elements=tuple(_element(number, one) for number, one in enumerate(describe.elements(detail), 1)),
+        elements=tuple(_element(number, element) for number, element in enumerate(describe.elements(detail), 1)),
         stopped=tuple(f"{key}: {reason}" for key, reason in (detail.trace or {}).get("stopped", {}).items()),
         removed=describe.removed(detail),
         goals=tuple(goal_story(goal, detail, moment, personal=personal) for goal in goals),
         other_goals=tuple((goal.id, describe.goal_outcome(goal, moment)) for goal in line.goals[GOALS_MAX:]),
-        visitors=tuple((visitor, tuple(told[:_TOLD])) for visitor, told in why.taught(thread).items()),
+        visitors=tuple((visitor, tuple(lines[:_NAMINGS_MAX])) for visitor, lines in why.named_visitors(thread).items()),
         shared=tuple(_shared(conn, thread)),
         repeated=f"Delivered {count(line.duplicates, 'more time')}, which changed nothing." if line.duplicates else "",
-        same=tuple(_same(conn, detail, around)),
+        same=tuple(_related_events(conn, detail, around)),
         neighbours=tuple(_neighbours(conn, around, moment)),
         provider_page=provider_page(detail, source),
         bindable=bool(named),
@@ -216,7 +216,7 @@ def _kind(detail: EventDetail) -> str:
     return describe.worst_kind(detail.line.goals)
 
 
-# ---------------------------------------------------------------------------------------------------- when it was what
+# ----------------------------------------------------------------------------------------------------- the timeline
 
 
 def _steps(detail: EventDetail, goals: Sequence[GoalDetail]) -> list[EventStep]:
@@ -226,10 +226,10 @@ def _steps(detail: EventDetail, goals: Sequence[GoalDetail]) -> list[EventStep]:
     steps += _received(detail)
     if line.routed_at_ms is not None:
         steps.append(EventStep(line.routed_at_ms, f"Routed: {_VERDICTS.get(line.verdict or '', 'done')}"))
-        steps += _found(detail, line.routed_at_ms)
-    at_once = {step.sentence for step in steps}
+        steps += _visitors_found(detail, line.routed_at_ms)
+    known = {step.sentence for step in steps}
     for goal in goals:
-        steps += [step for step in _sent(goal) if step.sentence not in at_once]
+        steps += [step for step in _sent(goal) if step.sentence not in known]
     return sorted(steps, key=lambda step: step.at_ms)[:STEPS_MAX]
 
 
@@ -240,7 +240,7 @@ def _received(detail: EventDetail) -> Iterator[EventStep]:
     """The moments recorded on receipt, by this machine's clock; the row's own time is the database's."""
     stored_ms, remembered = detail.line.received_at_ms, detail.signature or {}
     at_ms = remembered.get("at_ms")
-    if at_ms is None or not 0 <= stored_ms - at_ms <= _READ_MS:
+    if at_ms is None or not 0 <= stored_ms - at_ms <= _CLOCKS_DIFFER_MS:
         yield EventStep(stored_ms, "Received, verified and stored")
         return
     if "age_ms" in remembered:
@@ -249,20 +249,20 @@ def _received(detail: EventDetail) -> Iterator[EventStep]:
     yield EventStep(stored_ms, "Stored and acknowledged")
 
 
-_FOUND: Final = "Visitor found for {}"
+_VISITOR_FOUND: Final = "Visitor found for {}"
 
 
-def _found(detail: EventDetail, at_ms: int) -> Iterator[EventStep]:
+def _visitors_found(detail: EventDetail, at_ms: int) -> Iterator[EventStep]:
     for goal in queries.traced_goals(detail.trace):
         if goal.get("visitor") and goal.get("outcome") == "made":
-            yield EventStep(at_ms, _FOUND.format(goal.get("goal")), "ok")
+            yield EventStep(at_ms, _VISITOR_FOUND.format(goal.get("goal")), "ok")
 
 
 def _sent(detail: GoalDetail) -> Iterator[EventStep]:
-    """The attempts. Before the first of them its visitor was found; when is kept only where that was in routing."""
+    """The attempts. The visitor was found before the first of them; the time of that is stored only for routing."""
     goal = detail.goal
     if goal.visitor and detail.attempts:
-        yield EventStep(detail.attempts[0].started_at_ms, _FOUND.format(goal.name), "ok")
+        yield EventStep(detail.attempts[0].started_at_ms, _VISITOR_FOUND.format(goal.name), "ok")
     for attempt in detail.attempts:
         asked = (
             f"Asked DataFast about {goal.label}" if attempt.kind == "readback" else f"Sent {goal.called} ({goal.label})"
@@ -290,8 +290,8 @@ def _element(number: int, element: Mapping[str, Any]) -> EventElement:
         rules=tuple(sorted(lines, key=lambda line: (line.result != "matched", not line.nearest))),
         others=trace.of_other_types(element),
         places=tuple(
-            TriedPlace(one["path"], shown(one.get("value"), 60), trace.verdict(one), "visitor" in one)
-            for one in element.get("candidates", ())
+            TriedPlace(item["path"], shown(item.get("value"), 60), trace.verdict(item), "visitor" in item)
+            for item in element.get("candidates", ())
         ),
         keys=tuple(element.get("keys", ())),
     )
@@ -352,96 +352,96 @@ def _request(detail: GoalDetail, moment: Moment) -> dict[str, Any]:
         return {}
     if goal.kind != "goal":
         return payment.body(goal.metadata, goal.visitor or "", goal.happened_at_ms)
-    sent = [one.started_at_ms for one in detail.attempts if one.kind == "send"]
+    sent = [attempt.started_at_ms for attempt in detail.attempts if attempt.kind == "send"]
     metadata = goals_.metadata_to_send(goal, sent[-1] if sent else moment.now_ms)
     return goals_.body(goal.visitor, goal.name, goal.description, metadata)
 
 
 def _marks(event: EventDetail, goal: GoalLine) -> list[str]:
     """What was cut, cleaned or left out, according to the trace."""
-    told = queries.traced_goals(event.trace)
-    return [str(note) for one in told if one.get("id") == goal.id for note in one.get("notes", ())]
+    traced = queries.traced_goals(event.trace)
+    return [str(note) for item in traced if item.get("id") == goal.id for note in item.get("notes", ())]
 
 
 def _fields(request: Mapping[str, Any], marks: Sequence[str]) -> tuple[tuple[GoalField, ...], tuple[str, ...]]:
     """The fields of a goal, each with its changes, then the changes that belong to none of them."""
     flat = {name: value for name, value in request.items() if name not in ("metadata", "datafast_visitor_id")}
     flat |= request.get("metadata", {})
-    of_field: dict[str, list[str]] = {}
+    marks_of: dict[str, list[str]] = {}
     rest = []
     for mark in marks:
         head = _NOTE.match(mark.removeprefix("the "))
         if head and head[1] in flat:
-            of_field.setdefault(head[1], []).append(mark)
+            marks_of.setdefault(head[1], []).append(mark)
         else:
             rest.append(mark)
-    lines = (GoalField(name, str(value), tuple(of_field.get(name, ()))) for name, value in flat.items())
+    lines = (GoalField(name, str(value), tuple(marks_of.get(name, ()))) for name, value in flat.items())
     return tuple(lines), tuple(rest)
 
 
 def _tries(detail: GoalDetail, moment: Moment) -> tuple[Try, ...]:
-    lookups = [Try(one.asked_at_ms, describe.lookup_sentence(one), None, None) for one in detail.lookups]
+    lookups = [Try(lookup.asked_at_ms, describe.lookup_sentence(lookup), None, None) for lookup in detail.lookups]
     attempts = [
         Try(
-            one.started_at_ms,
-            describe.try_sentence(one),
-            None if one.ended_at_ms is None else one.ended_at_ms - one.started_at_ms,
-            one.status,
-            _after(detail.attempts, at),
+            attempt.started_at_ms,
+            describe.try_sentence(attempt),
+            None if attempt.ended_at_ms is None else attempt.ended_at_ms - attempt.started_at_ms,
+            attempt.status,
+            _what_followed(detail.attempts, number),
         )
-        for at, one in enumerate(detail.attempts)
+        for number, attempt in enumerate(detail.attempts)
     ]
     if attempts:
-        attempts[-1] = replace(attempts[-1], next=describe.what_next(detail.goal, moment) or "nothing more")
-    return tuple(sorted([*lookups, *attempts], key=lambda one: one.at_ms))
+        attempts[-1] = replace(attempts[-1], next=describe.next_step(detail.goal, moment) or "nothing more")
+    return tuple(sorted([*lookups, *attempts], key=lambda step: step.at_ms))
 
 
-def _after(attempts: Sequence[AttemptLine], at: int) -> str:
+def _what_followed(attempts: Sequence[AttemptLine], at: int) -> str:
     """What followed an attempt that was not the last."""
     if at + 1 == len(attempts):
         return ""
     following, ended_ms = attempts[at + 1], attempts[at].ended_at_ms or attempts[at].started_at_ms
-    what = "DataFast was asked" if following.kind == "readback" else "sent again"
-    return f"{what} {span(max(following.started_at_ms - ended_ms, 0))} later"
+    verb = "DataFast was asked" if following.kind == "readback" else "sent again"
+    return f"{verb} {span(max(following.started_at_ms - ended_ms, 0))} later"
 
 
 # ------------------------------------------------------------------------------------------------------ other events
 
 
-def _around(ids: Sequence[int], event_id: int) -> list[int]:
+def _nearest_events(ids: Sequence[int], event_id: int) -> list[int]:
     """The events of a thread nearest to this one."""
-    return sorted(sorted(ids, key=lambda one: abs(one - event_id))[:AROUND])
+    return sorted(sorted(ids, key=lambda other: abs(other - event_id))[:AROUND])
 
 
-def _same(conn: Connection, detail: EventDetail, around: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Events that made the goals of this one before it, that found its goals made, or that have the provider's id."""
-    mine = {goal.id for goal in detail.line.goals}
-    for goal in _known(detail.trace):
+def _related_events(conn: Connection, detail: EventDetail, around: Sequence[int]) -> Iterator[tuple[int, str]]:
+    """Events that had already made its goals, that found its goals already made, or that have the same provider id."""
+    goal_ids = {goal.id for goal in detail.line.goals}
+    for goal in _goals_made_before(detail.trace):
         if goal["event_id"] == detail.line.id:
             continue  # it was routed again
         yield goal["event_id"], f"made goal_{goal.get('id')}: there is only one per {goal.get('once_key')}"
-    others = [one for one in around if one != detail.line.id]
-    for event_id, other in sorted(queries.traces_of(conn, others).items()) if mine and others else ():
-        for goal in _known(other):
-            if goal.get("id") in mine:
+    others = [event_id for event_id in around if event_id != detail.line.id]
+    for event_id, other in sorted(queries.traces_of(conn, others).items()) if goal_ids and others else ():
+        for goal in _goals_made_before(other):
+            if goal.get("id") in goal_ids:
                 yield event_id, f"would have made goal_{goal['id']}, which was there already"
-    given = detail.line.provider_event_id
-    for event_id in queries.events_named(conn, given) if given else ():
+    provider_id = detail.line.provider_event_id
+    for event_id in queries.events_named(conn, provider_id) if provider_id else ():
         if event_id != detail.line.id:
             yield event_id, "has the same id from the provider"
 
 
-def _known(found: Json) -> Iterator[Mapping[str, Any]]:
+def _goals_made_before(found: Json) -> Iterator[Mapping[str, Any]]:
     return (goal for goal in queries.traced_goals(found) if goal.get("outcome") != "made" and goal.get("event_id"))
 
 
-def _neighbours(conn: Connection, around: Sequence[int], moment: Moment) -> Iterator[LineStep]:
+def _neighbours(conn: Connection, around: Sequence[int], moment: Moment) -> Iterator[TimelineStep]:
     if len(around) < 2:
         return
     for entry in why.timeline(queries.show_events(conn, around), ()):
-        told = tuple((describe.goal_outcome(goal, moment),) for goal in entry.goals[:3])
+        outcomes = tuple((describe.goal_outcome(goal, moment),) for goal in entry.goals[:3])
         stands = describe.worst_kind(entry.goals)
-        yield LineStep(entry.at_ms, entry.event_id, entry.without_label, stands, told)
+        yield TimelineStep(entry.at_ms, entry.event_id, entry.without_label, stands, outcomes)
 
 
 # ---------------------------------------------------------------------------------------------------- what is hidden
@@ -455,7 +455,9 @@ def showable(value: Any, secrets: Sequence[str], *, personal: bool) -> Any:
     if isinstance(value, GoalField) and not personal and names_person(value.name):
         return replace(value, value=HIDDEN)
     if is_dataclass(value) and not isinstance(value, type):
-        changed = {one.name: showable(getattr(value, one.name), secrets, personal=personal) for one in fields(value)}
+        changed = {
+            field.name: showable(getattr(value, field.name), secrets, personal=personal) for field in fields(value)
+        }
         return replace(value, **changed)
     if isinstance(value, dict):
         return {

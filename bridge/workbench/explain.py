@@ -51,7 +51,7 @@ class Explained:
         return [draft for element in self.prepared.elements for draft in element.following]
 
 
-def look_at(preparer: Preparer, source: Source, request: Request, now_ms: int, *, signed: bool) -> Explained:
+def explain_request(preparer: Preparer, source: Source, request: Request, now_ms: int, *, signed: bool) -> Explained:
     """Do everything with a request that receiving and routing do before anything is written."""
     prepared = preparer.prepare_request(source, request, now_ms)
     signature = _signature(source, request, now_ms / 1000) if signed else None
@@ -92,7 +92,7 @@ def as_sent(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
         **({"origin": draft.planned.origin} if draft.planned.origin else {}),
         "destination": draft.destination,
         "once_key": draft.planned.once_key,
-        "what": _fate(explained, draft),
+        "what": _forecast(explained, draft),
         "request": {name: value for name, value in _request(explained, draft).items() if value not in ({}, "")},
     }
 
@@ -106,14 +106,15 @@ def _request(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
     return goals_.body(visitor, planned.name, description, planned.metadata)
 
 
-def _fate(explained: Explained, draft: GoalDraft) -> str:
+def _forecast(explained: Explained, draft: GoalDraft) -> str:
     """What would happen to a goal, in a sentence."""
-    told = draft.planned.notify and not (draft.test or draft.dry or draft.planned.dry)
-    needed = "" if draft.planned.follows is None else f"{_needs(draft)}; if it was: "
-    return f"{needed}{_lot(explained, draft)}{'; BRIDGE_ALERTS is notified on delivery' if told else ''}"
+    notifies = draft.planned.notify and not (draft.test or draft.dry or draft.planned.dry)
+    condition = "" if draft.planned.follows is None else f"{_prerequisite(draft)}; if it was: "
+    news = "; BRIDGE_ALERTS is notified on delivery" if notifies else ""
+    return f"{condition}{_own_forecast(explained, draft)}{news}"
 
 
-def _lot(explained: Explained, draft: GoalDraft) -> str:
+def _own_forecast(explained: Explained, draft: GoalDraft) -> str:
     if draft.dry and draft.planned.kind != "goal":
         return "a test event: its payment would never be sent"
     if draft.dry:
@@ -150,7 +151,7 @@ def summary(explained: Explained) -> str:
         made = f"{count(len(explained.drafts), 'goal')}: {names}."
     else:
         made = "No goal for sure." if explained.following else _no_goal(prepared)
-    return " ".join([made, *(f"{draft.planned.name} {_needs(draft)}." for draft in explained.following)])
+    return " ".join([made, *(f"{draft.planned.name} {_prerequisite(draft)}." for draft in explained.following)])
 
 
 def _no_goal(prepared: PreparedEvent) -> str:
@@ -159,7 +160,7 @@ def _no_goal(prepared: PreparedEvent) -> str:
     return f"No goal: {prepared.reason or 'no rule matches'}{f'. The nearest is {near}' if near else ''}."
 
 
-def _needs(draft: GoalDraft) -> str:
+def _prerequisite(draft: GoalDraft) -> str:
     """What must exist before a goal that follows another one."""
     follows = draft.planned.follows
     return "" if follows is None else f"would need {follows.text}, made before"

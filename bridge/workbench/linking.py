@@ -71,7 +71,7 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, environ: 
     """Make a key lead to a visitor, and wake the goals that waited for it."""
     waiting = parking.waiting_for(conn, key)
     links = parking.bind(conn, key, visitor, settings)
-    goals = tuple(goal for one in waiting if (goal := queries.show_goal(conn, one)) is not None)
+    goals = tuple(goal for goal_id in waiting if (goal := queries.show_goal(conn, goal_id)) is not None)
     return Binding(key, visitor, links, goals, describe.moment(conn, environ))
 
 
@@ -86,7 +86,7 @@ def preview(store: Store, key: Key, visitor: str, settings: Settings, environ: M
 
 def _when_sent(key: Key, detail: GoalDetail, moment: Moment) -> str:
     goal = detail.goal
-    stopped = describe.held_up(goal, moment)
+    stopped = describe.blocked_by(goal, moment)
     if goal.state == "pending":
         return stopped or "is sent now"
     if goal.reason == "unproved":
@@ -127,8 +127,8 @@ class Cut:
     @property
     def done(self) -> str:
         """The result, in a sentence."""
-        what = "is cut: it no longer links anything" if self.key.is_person else "is forgotten"
-        return f"{self.key.text} {what}."
+        result = "is cut: it no longer links anything" if self.key.is_person else "is forgotten"
+        return f"{self.key.text} {result}."
 
 
 def _kept(goal: GoalLine) -> str:
@@ -136,35 +136,36 @@ def _kept(goal: GoalLine) -> str:
     return f"{goal.label} {goal.called} to {goal.visitor}: {goal.state}{remote}"
 
 
-def cut_of(conn: Connection, key: Key) -> Cut:
+def plan_cut(conn: Connection, key: Key) -> Cut:
     """What forgetting a key would do."""
-    goals = [one.goal for goal in parking.found_by(conn, key) if (one := queries.show_goal(conn, goal))]
+    goals = [detail.goal for goal_id in parking.found_by(conn, key) if (detail := queries.show_goal(conn, goal_id))]
     again = tuple(goal for goal in goals if goal.state in _OPEN)
     return Cut(key, again, tuple(goal for goal in goals if goal.state not in (*_OPEN, "parked")))
 
 
-def cut(conn: Connection, what: Cut, settings: Settings) -> None:
+def cut(conn: Connection, planned: Cut, settings: Settings) -> None:
     """Forget a key; the goals that found their visitor through it look for one again."""
-    forgetting.forget_key(conn, what.key.text)
-    parking.look_again(conn, [goal.id for goal in what.again], settings)
+    forgetting.forget_key(conn, planned.key.text)
+    parking.look_again(conn, [goal.id for goal in planned.again], settings)
 
 
 # --------------------------------------------------------------------------------------------------------- a person
 
 
-PAGES: Final = 20  # of a hundred bodies, that are looked through at a time
+PAGES_AT_ONCE: Final = 20  # of a hundred bodies, that are looked through at a time
 _ADDRESS: Final = re.compile(r"[\w.+'-]{1,64}@[\w.-]{0,190}\w")
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _MARK: Final = re.compile(r"[\d_|]")
-_SHORT: Final = 5  # characters: shorter ids (`pro`, `v2`) occur in other people's bodies, too
+_DISTINCTIVE_MIN: Final = 5  # characters: shorter ids (`pro`, `v2`) occur in other people's bodies, too
 
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
     """Everything stored about a person, as far as the stored bodies have been searched for their ids.
 
-    holds: whether a reading of a body names the person. people: the customers, users and addresses among the keys.
-    found: the events that only their bodies tell; looked_at: the last one that was looked at; None: all were.
+    holds: whether the text of a body names the person. people: the customers, users and addresses among the keys.
+    found: the events that only their bodies connect with the person; looked_at: the last event whose body was searched;
+    None: all were.
     """
 
     person: Person
@@ -175,36 +176,39 @@ class Forgetting:
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
-    """Whom somebody wants to be forgotten. keys: of one person; typed: what was typed besides."""
+class WantedPerson:
+    """The person to be forgotten. keys: of one person; typed: the other strings that were entered."""
 
     keys: Sequence[KeyLine]
     visitor: str | None = None
     typed: Sequence[str] = ()
 
 
-def to_forget(
+def plan_forgetting(
     store: Store,
     preparer: Preparer,
-    wanted: Sought,
+    wanted: WantedPerson,
     found: Iterable[int] = (),
     after: int | None = 0,
 ) -> Forgetting:
-    """All that belongs to a person, and a part of the search through the bodies behind this event. None: no search."""
+    """Everything that belongs to a person, after the next part of the search through bodies.
+
+    found: the events that earlier parts have found. after: the event behind which to search; None: no search.
+    """
     names = [key.key for key in wanted.keys]
     with store.read() as conn:
         by_links = forgetting.find_person(conn, visitor=wanted.visitor, people=names)
-        holds = mentions(conn, wanted.keys, [*wanted.typed, wanted.visitor or ""])
+        holds = mention_matcher(conn, wanted.keys, [*wanted.typed, wanted.visitor or ""])
     seeds = set(found)
     if after is not None:
-        some, after = forgetting.search(store, holds, after, PAGES)
-        seeds |= some
+        more, after = forgetting.search(store, holds, after, PAGES_AT_ONCE)
+        seeds |= more
     seeds -= by_links.events
     others = {
         event.id: event.state
         for events in stored.some(store, list(seeds))
         for event in events
-        if _is_anothers(preparer, event, by_links.keys, holds)
+        if _belongs_to_another(preparer, event, by_links.keys, holds)
     }
     with store.read() as conn:
         person = forgetting.find_person(conn, visitor=wanted.visitor, seeds=seeds - set(others), people=names)
@@ -214,23 +218,28 @@ def to_forget(
     return Forgetting(person, holds, tuple(people), frozenset(seeds), after)
 
 
-def forget(conn: Connection, what: Forgetting) -> str:
+def forget(conn: Connection, plan: Forgetting) -> str:
     """Remove everything that belongs to a person; return what was removed, in a sentence."""
-    forgetting.remove(conn, what.person, what.holds)
-    return f"Removed: {how_much(what.person)}."
+    forgetting.remove(conn, plan.person, plan.holds)
+    return f"Removed: {stored_amounts(plan.person)}."
 
 
-def _is_anothers(preparer: Preparer, event: Event, keys: Collection[str], holds: Callable[[str], bool]) -> bool:
+def _belongs_to_another(preparer: Preparer, event: Event, keys: Collection[str], holds: Callable[[str], bool]) -> bool:
     """Whether an event that names the person is somebody else's: it says whose it is, and that is not the person."""
     source, documents = preparer.rule_set.sources.get(event.source), preparer.read(event).documents
     if source is None or any(key.text in keys for document in documents for key in document.observation.keys):
         return False
-    whose = [one for document in documents for one in owners(source, document.envelope, document.document)]
-    return any(sure for _, sure in whose) and not any(forgetting.matches_any(holds, text.encode()) for text, _ in whose)
+    named = [owner for document in documents for owner in owners(source, document.envelope, document.document)]
+    if any(forgetting.matches_any(holds, text.encode()) for text, _ in named):
+        return False
+    return any(sure for _, sure in named)
 
 
 def keys_of(conn: Connection, *, customer: str = "", user: str = "", email: str = "") -> list[KeyLine]:
-    """The keys of the person whom somebody has named in one or more of these ways. UsageError: see `the_person`."""
+    """The keys of the person whom somebody has named in one or more of these ways.
+
+    Raises UsageError for what is not an address, and like `require_one_person`.
+    """
     if email and not is_address(email):
         raise UsageError(f"--email should be a whole address such as ann@example.com, not {email!r}.")
     found: list[KeyLine] = []
@@ -238,46 +247,46 @@ def keys_of(conn: Connection, *, customer: str = "", user: str = "", email: str 
         named = why.keys_named(conn, text) if text else []
         meant = [key for key in named if key.kind == kind or key.key == text]
         chosen = named if kind == "email" or (kind == "customer" and not meant) else meant
-        the_person(text, chosen)
+        require_one_person(text, chosen)
         found += chosen
     return found
 
 
-def the_person(text: str, named: Sequence[KeyLine]) -> list[str]:
+def require_one_person(text: str, named: Sequence[KeyLine]) -> list[str]:
     """The keys of one person, whom somebody has named. UsageError if they may be several: 42 is a number everywhere."""
     keys = [key.key for key in named]
-    apart = {key.key.replace(":test:", ":live:", 1) if key.kind == "user" else key.key for key in named}
-    if len(apart) > 1 and any(key.ref == text and not tells(text) for key in named):
+    distinct = {key.key.replace(":test:", ":live:", 1) if key.kind == "user" else key.key for key in named}
+    if len(distinct) > 1 and any(key.ref == text and not is_distinctive(text) for key in named):
         raise UsageError(f"{text!r} names {listing(keys)}. Name one of them.")
     return keys
 
 
-def tells(identifier: str) -> bool:
+def is_distinctive(identifier: str) -> bool:
     """Whether an id names the same thing wherever it stands; 42 may be an amount, and `pro` what somebody bought."""
     if "@" in identifier:
         return True
-    return len(identifier) >= _SHORT and bool(_LETTER.search(identifier) and _MARK.search(identifier))
+    return len(identifier) >= _DISTINCTIVE_MIN and bool(_LETTER.search(identifier) and _MARK.search(identifier))
 
 
-def mentions(conn: Connection, named: Iterable[KeyLine], typed: Iterable[str] = ()) -> Callable[[str], bool]:
-    """Whether a reading of a body names this person: by an id that tells, or by the address of a hash.
+def mention_matcher(conn: Connection, named: Iterable[KeyLine], typed: Iterable[str] = ()) -> Callable[[str], bool]:
+    """A function that tells whether a body's text names this person: by a distinctive id, or by a hashed address.
 
-    typed: what somebody has typed besides. By other ids, only the links lead to their events.
+    typed: other strings that were entered. Events with any other id are found only through links.
     """
     ids = [key.ref for key in named if key.kind != "email"]
-    by_id = forgetting.word_matcher(word for word in (*ids, *typed) if tells(word))
+    by_id = forgetting.word_matcher(word for word in (*ids, *typed) if is_distinctive(word))
     hashes = {key.ref for key in named if key.kind == "email"}
     email_key = (facts.get(conn, facts.EMAIL_KEY) or "").encode()
 
     def holds(text: str) -> bool:
         return by_id(text) or bool(
-            hashes and any(email_hash(one, email_key) in hashes for one in _ADDRESS.findall(text))
+            hashes and any(email_hash(address, email_key) in hashes for address in _ADDRESS.findall(text))
         )
 
     return holds
 
 
-def how_much(person: Person) -> str:
+def stored_amounts(person: Person) -> str:
     """How much is stored about a person, in numbers."""
     counted = {
         "event": len(person.events),
@@ -287,12 +296,12 @@ def how_much(person: Person) -> str:
     }
     parts = [count(number, name) for name, number in counted.items() if number]
     if person.mentions:
-        one = len(person.mentions) == 1
-        parts.append(f"the {'body' if one else 'bodies'} of {count(len(person.mentions), 'event')} of others")
+        single = len(person.mentions) == 1
+        parts.append(f"the {'body' if single else 'bodies'} of {count(len(person.mentions), 'event')} of others")
     return listing(parts)
 
 
-def mentioned(person: Person) -> str:
+def about_mentions(person: Person) -> str:
     """What happens to other people's events that mention a person; empty if there are none."""
     number, sentences = len(person.mentions), []
     if number == 1:
@@ -302,10 +311,10 @@ def mentioned(person: Person) -> str:
             f"{number} events of others mention this person: they lose their bodies, and their goals and links stay."
         ]
     if person.unrouted:
-        one = len(person.unrouted) == 1
+        single = len(person.unrouted) == 1
         sentences.append(
-            f"{count(len(person.unrouted), 'event')} of others that {'mentions' if one else 'mention'} this person"
-            f" {'has' if one else 'have'} not been routed, and {'stays as it is' if one else 'stay as they are'}:"
+            f"{count(len(person.unrouted), 'event')} of others that {'mentions' if single else 'mention'} this person"
+            f" {'has' if single else 'have'} not been routed, and {'stays as it is' if single else 'stay as they are'}:"
             " forget the person again afterwards."
         )
     return " ".join(sentences)

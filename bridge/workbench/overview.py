@@ -29,13 +29,13 @@ T = TypeVar("T")
 HOURS: Final = 24
 DAYS: Final = 30
 WEEK_MS: Final = 7 * DAY_MS
-AGAIN_MS: Final = 60_000  # how long the count of a finished day or hour is kept
-_AGAIN: Final = 2  # finished spans counted again at a time
+RECOUNT_MS: Final = 60_000  # how long the count of a finished day or hour is kept
+_RECOUNTED_MAX: Final = 2  # finished spans counted again at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
-    """What became of goals. waiting: to be sent or decided; rejected: also given up; unnamed: without a visitor."""
+class GoalCounts:
+    """Numbers of goals. waiting: to be sent or decided; rejected: also given up; unnamed: without a visitor."""
 
     delivered: int = 0
     waiting: int = 0
@@ -67,7 +67,7 @@ class DayFigures:
     """One day: when it began, and what became of the goals made on it."""
 
     at_ms: int
-    goals: Stand
+    goals: GoalCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +79,14 @@ class Figures:
     """
 
     now_ms: int
-    today: Stand
-    before: Stand
+    today: GoalCounts
+    before: GoalCounts
     hours: tuple[HourFigures, ...]
     days: tuple[DayFigures, ...]
     queues: tuple[Queue, ...]
 
 
-class _Finished(Generic[T]):
+class _CachedSpans(Generic[T]):
     """Counts of finished time spans, which change little, so each is counted again only occasionally.
 
     Thus many rows are read only the first time. One per process; not thread-safe.
@@ -98,25 +98,25 @@ class _Finished(Generic[T]):
 
     def get(self, conn: Connection, spans: range, now_ms: int) -> tuple[T, ...]:
         """The count of each of these spans."""
-        self._kept = {one: kept for one, kept in self._kept.items() if one in spans}
-        oldest = sorted(self._kept, key=lambda one: self._kept[one][0])[:_AGAIN]
-        due = [one for one in oldest if now_ms - self._kept[one][0] >= AGAIN_MS]
-        for one in (*due, *(one for one in spans if one not in self._kept)):
-            self._kept[one] = (now_ms, self._count(conn, one))
-        return tuple(self._kept[one][1] for one in spans)
+        self._kept = {number: kept for number, kept in self._kept.items() if number in spans}
+        oldest = sorted(self._kept, key=lambda number: self._kept[number][0])[:_RECOUNTED_MAX]
+        due = [number for number in oldest if now_ms - self._kept[number][0] >= RECOUNT_MS]
+        for number in (*due, *(number for number in spans if number not in self._kept)):
+            self._kept[number] = (now_ms, self._count(conn, number))
+        return tuple(self._kept[number][1] for number in spans)
 
 
-class Finished:
+class FinishedSpans:
     """The finished days and hours."""
 
     def __init__(self) -> None:
-        self.days = _Finished(_day)
-        self.hours = _Finished(_hour)
+        self.days = _CachedSpans(_day)
+        self.hours = _CachedSpans(_hour)
 
 
 def _day(conn: Connection, number: int) -> DayFigures:
     at_ms = number * DAY_MS
-    return DayFigures(at_ms, _stand(tallies.states(conn, at_ms, at_ms + DAY_MS)))
+    return DayFigures(at_ms, _goal_counts(tallies.states(conn, at_ms, at_ms + DAY_MS)))
 
 
 def _hour(conn: Connection, number: int) -> HourFigures:
@@ -125,17 +125,17 @@ def _hour(conn: Connection, number: int) -> HourFigures:
     return HourFigures(at_ms, tallies.events_received(conn, at_ms, until_ms), made.total())
 
 
-def figures(store: Store, destinations: Iterable[str], finished: Finished) -> Figures:
+def figures(store: Store, destinations: Iterable[str], finished: FinishedSpans) -> Figures:
     """All figures, as of now."""
     with store.read() as conn:
         now_ms = read_ms(conn)
         hour, day = now_ms // HOUR_MS, now_ms // DAY_MS
-        today = _stand(tallies.states(conn, day * DAY_MS, now_ms + 1))
+        today = _goal_counts(tallies.states(conn, day * DAY_MS, now_ms + 1))
         days = finished.days.get(conn, range(day - DAYS + 1, day), now_ms)
         return Figures(
             now_ms=now_ms,
             today=today,
-            before=_stand(tallies.states(conn, day * DAY_MS - WEEK_MS, now_ms - WEEK_MS)),
+            before=_goal_counts(tallies.states(conn, day * DAY_MS - WEEK_MS, now_ms - WEEK_MS)),
             hours=(*finished.hours.get(conn, range(hour - HOURS + 1, hour), now_ms), _hour(conn, hour)),
             days=(*days, DayFigures(day * DAY_MS, today)),
             queues=tallies.queues(conn, destinations),
@@ -148,9 +148,9 @@ def unnamed(store: Store) -> str:
         return unnamed_sales(report.unnamed_sales(conn, read_ms(conn) - WEEK_MS))
 
 
-def _stand(states: Mapping[str, int]) -> Stand:
+def _goal_counts(states: Mapping[str, int]) -> GoalCounts:
     waiting = {state for state in GoalState if state not in FINAL and state is not GoalState.PARKED}
-    return Stand(
+    return GoalCounts(
         delivered=states.get(GoalState.DELIVERED, 0),
         waiting=sum(states.get(state, 0) for state in waiting),
         parked=states.get(GoalState.PARKED, 0),
@@ -165,10 +165,10 @@ def unnamed_sales(sales: Iterable[Money]) -> str:
     if not sums:
         return ""
     amounts = listing([money(sale.without_visitor.amount, sale.currency) for sale in sales])
-    return f"{amounts} of sales this week without a visitor ({sum(one.goals for one in sums):,})"
+    return f"{amounts} of sales this week without a visitor ({sum(amount.goals for amount in sums):,})"
 
 
-def drains(queue: Queue, rate: int, *, has_key: bool, paused: bool) -> str:
+def drain_sentence(queue: Queue, rate: int, *, has_key: bool, paused: bool) -> str:
     """A sentence on when everything due now will have been sent. rate: requests per minute."""
     requests = queue.due + queue.looks
     if not requests:
@@ -208,15 +208,15 @@ def steps(
     wrong: Mapping[str, Sequence[str]],
 ) -> tuple[FirstStep, ...]:
     """Every step of the first run. wrong: for the steps `secret`, `event`, `visitor` and `goal`, what prevents them."""
-    ready = tuple(one for one in setups if one.secret_is_set)
-    said = {name: tuple(sentences) for name, sentences in wrong.items()}
+    ready = tuple(setup for setup in setups if setup.secret_is_set)
+    causes = {name: tuple(sentences) for name, sentences in wrong.items()}
     return (
         FirstStep("Database", done=True, sentence=f"{database} answers, and its schema is current."),
         _key(destinations),
         _secret(setups, ready),
-        FirstStep("First event", seen.event, _event(seen, ready), () if seen.event else ready, said.get("event", ())),
-        FirstStep("First visitor", seen.visitor, _visitor(seen, ready or setups), (), said.get("visitor", ())),
-        FirstStep("First goal", seen.goal, _goal(seen), (), () if seen.goal else said.get("goal", ())),
+        FirstStep("First event", seen.event, _event(seen, ready), () if seen.event else ready, causes.get("event", ())),
+        FirstStep("First visitor", seen.visitor, _visitor(seen, ready or setups), (), causes.get("visitor", ())),
+        FirstStep("First goal", seen.goal, _goal(seen), (), () if seen.goal else causes.get("goal", ())),
     )
 
 
@@ -234,7 +234,7 @@ def _key(destinations: Mapping[str, Destination]) -> FirstStep:
 
 def _secret(setups: Sequence[Setup], ready: tuple[Setup, ...]) -> FirstStep:
     if ready:
-        return FirstStep("Secret of a source", True, f"Set for {listing([one.source for one in ready])}.")
+        return FirstStep("Secret of a source", True, f"Set for {listing([setup.source for setup in ready])}.")
     if not setups:
         return FirstStep(
             "Secret of a source",

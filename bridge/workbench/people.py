@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from bridge.store.operator.tallies import Unnamed
 
 DAYS: Final = 30
-_BAGS: Final = ("metadata", "custom_data", "meta_data", "notes", "hidden", "passthrough", "url_params", "tags")
+_CONTAINERS: Final = ("metadata", "custom_data", "meta_data", "notes", "hidden", "passthrough", "url_params", "tags")
 _DEPTH: Final = 6
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LIKELY: Final = frozenset({"account", "login", "username", "profile", "subject", "member", "person"})
-_OTHERS: Final = frozenset(
+_OTHER_STEMS: Final = frozenset(
     """
     organi workspace tenant order datafast compan product affiliat referr invit
     """.split()  # noqa: SIM905
 )
-_NO_USER: Final = frozenset(  # words in names of fields that identify something other than a user
+_OTHER_WORDS: Final = frozenset(  # words in names of fields that identify something other than a user
     """
     org orgs team teams group company business firm tenant order invoice cart checkout session booking ticket quote
     plan price variant item offer coupon promo campaign subscription license licence seat seats quantity amount total
@@ -44,7 +44,7 @@ _NO_USER: Final = frozenset(  # words in names of fields that identify something
     vendor merchant partner agent rep manager coach creator author host sales assignee recipient gift beneficiary parent
     """.split()  # noqa: SIM905 - a list of words is read more easily
 )
-_ENOUGH: Final = 3  # different values, if none of them is known
+_DISTINCT_MIN: Final = 3  # values, if none of them is a known user
 
 
 @dataclass(slots=True)
@@ -71,12 +71,12 @@ class UnreadField:
         """Whether it may hold user ids: its values tell people apart, and some are known or its name suggests it."""
         if 2 * len(self.values) <= self.goals:
             return False
-        called_so = bool(_words(self.path.rpartition(".")[2]) & _LIKELY)
+        likely_name = bool(_words(self.path.rpartition(".")[2]) & _LIKELY)
         numbers = any(map(str.isdigit, self.values))
         if self.known:
-            return called_so or not numbers  # 42 may be an id or a quantity
-        telling = len(self.values) >= _ENOUGH and all(any(map(str.isdigit, value)) for value in self.values)
-        return called_so and telling and not numbers
+            return likely_name or not numbers  # 42 may be an id or a quantity
+        distinct = len(self.values) >= _DISTINCT_MIN and all(any(map(str.isdigit, value)) for value in self.values)
+        return likely_name and distinct and not numbers
 
 
 def _words(name: str) -> set[str]:
@@ -99,16 +99,16 @@ def improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Improve
     with store.read() as conn:
         now = read_ms(conn)
         unnamed = tallies.unnamed(conn, now - DAYS * 86_400_000)
-        events = {event.id: event for event in history.some(conn, [one.event_id for one in unnamed])}
+        events = {event.id: event for event in history.some(conn, [goal.event_id for goal in unnamed])}
     if not unnamed:
         return Improvements()
-    on = replace(settings, bridge_match_email="on")
-    preparer = replace(stored.preparer(store, rule_set, on), email_key=secrets.token_bytes(32))
+    with_email = replace(settings, bridge_match_email="on")
+    preparer = replace(stored.preparer(store, rule_set, with_email), email_key=secrets.token_bytes(32))
     read = {number: preparer.read(event) for number, event in events.items() if event.body is not None}
     by_email = 0
     if settings.bridge_match_email == "off":
         known = _addresses(store, preparer, now)
-        by_email = sum(any(key.text in known for key in _emails(read.get(one.event_id))) for one in unnamed)
+        by_email = sum(any(key.text in known for key in _emails(read.get(goal.event_id))) for goal in unnamed)
     by_user = settings.bridge_match_user == "on"
     return Improvements(len(unnamed), _fields(store, rule_set, unnamed, read) if by_user else (), by_email)
 
@@ -140,13 +140,13 @@ def _fields(
     """The most likely field of each source, with the number of goals that have it."""
     found: dict[tuple[str, str], UnreadField] = {}
     of_key: dict[str, list[UnreadField]] = defaultdict(list)
-    for one in unnamed:
-        for document in read[one.event_id].documents if one.event_id in read else ():
-            source = rule_set.sources[one.source]
+    for goal in unnamed:
+        for document in read[goal.event_id].documents if goal.event_id in read else ():
+            source = rule_set.sources[goal.source]
             for path, value in _own_fields(document.document, _read_paths(source)):
-                unread = found.setdefault((one.source, path), UnreadField(one.source, path))
+                unread = found.setdefault((goal.source, path), UnreadField(goal.source, path))
                 unread.goals += 1
-                unread.sales &= one.handover == "purchase"
+                unread.sales &= goal.handover == "purchase"
                 unread.values.add(value)
                 of_key[f"user:{source.destination}:live:{value}"].append(unread)
     with store.read() as conn:
@@ -154,7 +154,7 @@ def _fields(
             for unread in of_key[key]:
                 unread.known += 1
     best: dict[str, UnreadField] = {}
-    for unread in sorted(found.values(), key=lambda one: (-one.known, -one.goals, one.path)):
+    for unread in sorted(found.values(), key=lambda unread: (-unread.known, -unread.goals, unread.path)):
         if unread.is_likely:
             best.setdefault(unread.source, unread)
     return tuple(best[source] for source in sorted(best))
@@ -169,24 +169,24 @@ def _read_paths(source: Source) -> set[str]:
 
 def _own_fields(document: Document, known: Collection[str]) -> Iterator[tuple[str, str]]:
     """(path, value) of each field that the site itself put into an event and nothing reads."""
-    todo: list[tuple[str, Json]] = [("", document.body)]
+    fields: list[tuple[str, Json]] = [("", document.body)]
     for _ in range(_DEPTH):
-        todo = [
-            (f"{path}.{name}" if path else name, value)
-            for path, thing in todo
-            if isinstance(thing, dict)
-            for name, value in thing.items()
+        fields = [
+            (f"{path}.{name}" if path else name, inner)
+            for path, value in fields
+            if isinstance(value, dict)
+            for name, inner in value.items()
         ]
-        for path, bag in todo:
-            if path.rpartition(".")[2] in _BAGS and isinstance(bag, dict):
-                for name, one in bag.items():
-                    value = user_id(one)
-                    if value and not is_object_id(value) and f"{path}.{name}" not in known and _may_be(name):
+        for path, container in fields:
+            if path.rpartition(".")[2] in _CONTAINERS and isinstance(container, dict):
+                for name, inner in container.items():
+                    value = user_id(inner)
+                    if value and not is_object_id(value) and f"{path}.{name}" not in known and _may_hold_user_id(name):
                         yield f"{path}.{name}", value
 
 
-def _may_be(name: str) -> bool:
+def _may_hold_user_id(name: str) -> bool:
     low = name.lower()
-    if not name.isidentifier() or is_read(name) or any(word in low for word in _OTHERS):
+    if not name.isidentifier() or is_read(name) or any(word in low for word in _OTHER_STEMS):
         return False
-    return not _words(name) & _NO_USER
+    return not _words(name) & _OTHER_WORDS

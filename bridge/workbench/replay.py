@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _PAGE: Final = 200  # events
 GONE: Final = "its body is gone"
 WAITS: Final = "it waits to be routed already"
-_WOULD: Final = {
+_STATE_FORECASTS: Final = {
     "pending": "would be sent",
     "parked": "would wait for its visitor",
     "unattributed": "would find no visitor",
@@ -73,7 +73,7 @@ def _page(
     asked = followed(prepared)
     if asked:
         prepared = settle(prepared, statements.made_before(conn, asked) | (asked & made))
-    found = {one.event.id: _one(conn, preparer, one, made, now_ms) for one in prepared}
+    found = {item.event.id: _preview_event(conn, preparer, item, made, now_ms) for item in prepared}
     for event in events:
         if event.id in found:
             yield found[event.id]
@@ -82,7 +82,7 @@ def _page(
             yield PreviewedEvent(event.id, event.source, event.envelope.type, refused=refused)
 
 
-def _one(
+def _preview_event(
     conn: Connection, preparer: Preparer, prepared: PreparedEvent, made: set[GoalPlace], now_ms: int
 ) -> PreviewedEvent:
     event = prepared.event
@@ -102,43 +102,43 @@ def _one(
 
 def summary(found: Sequence[PreviewedEvent]) -> str:
     """How many goals would be new, take something or stay as they are, in a sentence."""
-    routed = [one for one in found if one.refused is None]
+    routed = [event for event in found if event.refused is None]
     if not routed:
         return "No event would be routed again."
-    goals = [goal for one in routed for goal in one.goals]
+    goals = [goal for event in routed for goal in event.goals]
     states = Counter(goal.state.value for goal in goals if goal.outcome == "new")
     new = sum(states.values())
-    told = [f"{number} {state}" for state, number in sorted(states.items())]
-    said = [f"{count(new, 'new goal')}{f' ({listing(told)})' if told else ''}"]
+    by_state = [f"{number} {state}" for state, number in sorted(states.items())]
+    parts = [f"{count(new, 'new goal')}{f' ({listing(by_state)})' if by_state else ''}"]
     merged, known = (sum(goal.outcome == outcome for goal in goals) for outcome in ("merged", "known"))
     if merged:
-        said.append(f"{count(merged, 'goal')} would take something from an event")
+        parts.append(f"{count(merged, 'goal')} would take something from an event")
     if known:
-        said.append(f"{count(known, 'goal')} would stay as {'it is' if known == 1 else 'they are'}")
-    return f"Routing {count(len(routed), 'event')} again: {listing(said)}. Nothing was changed."
+        parts.append(f"{count(known, 'goal')} would stay as {'it is' if known == 1 else 'they are'}")
+    return f"Routing {count(len(routed), 'event')} again: {listing(parts)}. Nothing was changed."
 
 
-def news(found: Sequence[PreviewedEvent]) -> list[PreviewedEvent]:
+def changed(found: Sequence[PreviewedEvent]) -> list[PreviewedEvent]:
     """The events for which something would change."""
     return [
-        one
-        for one in found
-        if one.refused or one.verdict == "quarantined" or any(goal.outcome != "known" for goal in one.goals)
+        event
+        for event in found
+        if event.refused or event.verdict == "quarantined" or any(goal.outcome != "known" for goal in event.goals)
     ]
 
 
-def sentence(one: PreviewedEvent) -> str:
+def sentence(event: PreviewedEvent) -> str:
     """The expected result for an event, in a sentence."""
-    if one.refused:
-        return f"nothing: {one.refused}"
-    if one.verdict == "quarantined":
-        return f"quarantined: {one.reason}"
-    return "; ".join(map(_goal, one.goals))
+    if event.refused:
+        return f"nothing: {event.refused}"
+    if event.verdict == "quarantined":
+        return f"quarantined: {event.reason}"
+    return "; ".join(map(_goal_sentence, event.goals))
 
 
-def _goal(goal: PreviewedGoal) -> str:
-    there = "" if goal.goal_id is None else f" goal_{goal.goal_id}"
+def _goal_sentence(goal: PreviewedGoal) -> str:
+    label = "" if goal.goal_id is None else f" goal_{goal.goal_id}"
     if goal.outcome == "known":
-        return f"{goal.name} is there already{f' as{there}' if there else ''} and stays as it is"
+        return f"{goal.name} is there already{f' as{label}' if label else ''} and stays as it is"
     to = f", {goal.visitor}" if goal.visitor else ""
-    return f"{goal.name} ({goal.outcome}{there}{to}): {_WOULD.get(goal.state.value, goal.state.value)}"
+    return f"{goal.name} ({goal.outcome}{label}{to}): {_STATE_FORECASTS.get(goal.state.value, goal.state.value)}"

@@ -121,10 +121,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """days: all of the time span, the oldest first. test, dry: goals of test events, and rehearsals of live ones.
+    """The goals of a time span.
 
-    dry_named: how many rehearsals have a visitor. sales: the money of all purchases at which a visitor can be handed
-    over, per currency, each event once. waiting: all goals waiting now, whenever they were made.
+    - days: all of its days, the oldest first
+    - sales: the money of all purchases at which a visitor can be handed over, per currency, each event once
+    - waiting: all goals waiting now, whenever they were made
+    - test, dry: the numbers of goals of test events, and of rehearsals of live ones
+    - dry_named: how many rehearsals have a visitor
     """
 
     since_ms: int
@@ -164,7 +167,7 @@ class Report:
     def summary(self, since: int) -> str:
         """The report in a sentence or two. since: how many ms it covers."""
         states = listing([f"{number} {state}" for state, number in sorted(self.states.items())])
-        apart = [
+        excluded = [
             text
             for number, text in (
                 (self.test, f"{self.test} of test events"),
@@ -172,11 +175,11 @@ class Report:
             )
             if number
         ]
-        beside = f" Not counted: {listing(apart)}." if apart else ""
+        note = f" Not counted: {listing(excluded)}." if excluded else ""
         if not self.goals:
-            return f"No goal in the last {span(since)}.{beside}"
+            return f"No goal in the last {span(since)}.{note}"
         payments = f" ({count(self.payments, 'payment')} among them)" if self.payments else ""
-        return f"{count(self.goals, 'goal')}{payments} in the last {span(since)}: {states}.{beside}"
+        return f"{count(self.goals, 'goal')}{payments} in the last {span(since)}: {states}.{note}"
 
     def made_on(self, day: str) -> int:
         """How many goals were made on a day."""
@@ -197,37 +200,39 @@ def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
     """The report on the time since then. sources: whose attribution to report, besides those that made goals."""
     with store.read() as conn:
         now_ms = read_ms(conn)
-        adding = _Adding()
+        sums = _Totals()
         for goal in tallies.goals_since(conn, since_ms):
-            adding.add(goal)
-        named = sorted({*sources, *(source for source, _ in adding.rules)})
+            sums.add(goal)
+        named = sorted({*sources, *(source for source, _ in sums.rules)})
         return Report(
             since_ms=since_ms,
             until_ms=now_ms,
             days=tuple(map(_day, range(since_ms // DAY_MS, now_ms // DAY_MS + 1))),
-            rules=tuple(adding.rules[key] for key in sorted(adding.rules)),
-            money=tuple(adding.money[key] for key in sorted(adding.money)),
-            sales=tuple(adding.sales[key] for key in sorted(adding.sales)),
-            failures=tuple(sorted(adding.failures.values(), key=lambda one: (-one.goals, one.state, one.reason))),
+            rules=tuple(sums.rules[key] for key in sorted(sums.rules)),
+            money=tuple(sums.money[key] for key in sorted(sums.money)),
+            sales=tuple(sums.sales[key] for key in sorted(sums.sales)),
+            failures=tuple(
+                sorted(sums.failures.values(), key=lambda failure: (-failure.goals, failure.state, failure.reason))
+            ),
             waiting=tuple(tallies.waiting(conn)),
             attribution=attribution.read(conn, named, now_ms),
-            test=adding.test,
-            dry=adding.dry,
-            dry_named=adding.dry_named,
+            test=sums.test,
+            dry=sums.dry,
+            dry_named=sums.dry_named,
         )
 
 
 def unnamed_sales(conn: Connection, since_ms: int) -> tuple[Money, ...]:
     """The report's sales without a visitor; other sales are not read."""
-    adding = _Adding()
+    sums = _Totals()
     for goal in tallies.unnamed_since(conn, PURCHASE, since_ms):
         if not goal.test and goal.state != GoalState.DRY:
-            adding.earn(goal)
-    return tuple(sale for _, sale in sorted(adding.sales.items()) if sale.without_visitor.goals)
+            sums.earn(goal)
+    return tuple(sale for _, sale in sorted(sums.sales.items()) if sale.without_visitor.goals)
 
 
-class _Adding:
-    """Adds up goals."""
+class _Totals:
+    """The sums of a report, to which goals are added."""
 
     def __init__(self) -> None:
         self.rules: dict[tuple[str, str], RuleReport] = {}
@@ -297,7 +302,7 @@ def money_of(goal: GoalFacts) -> tuple[str, Decimal] | None:
     """Currency and amount of a goal, negative if returned to the customer; None if no money moves."""
     if '"amount"' not in goal.metadata:
         return None
-    worth, called = _worth(goal.metadata), f"{goal.rule_id} {goal.name}".lower()
+    worth, called = _amount_in(goal.metadata), f"{goal.rule_id} {goal.name}".lower()
     if worth is None or (_is_dispute(called) and _LOST in called):
         return None
     currency, amount, refunded = worth
@@ -311,7 +316,7 @@ def _is_dispute(called: str) -> bool:
 
 
 @lru_cache(maxsize=1_024)
-def _worth(text: str) -> tuple[str, Decimal, bool] | None:
+def _amount_in(text: str) -> tuple[str, Decimal, bool] | None:
     """Currency, amount, and whether it was refunded, by the metadata. Cached: many goals have the same."""
     metadata: Mapping[str, str] = json.loads(text)
     try:

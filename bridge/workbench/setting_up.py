@@ -65,7 +65,7 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
     source = rule_set.sources[name]
     url = f"{base}/webhooks/{name}"
     for_goals = _in_order(event for rule in rule_set.rules[name] if rule.enabled for event in rule.events)
-    for_links = tuple(event for event in _links(source) if event not in for_goals)
+    for_links = tuple(event for event in _link_events(source) if event not in for_goals)
     return Setup(
         source=name,
         provider=source.provider,
@@ -78,7 +78,7 @@ def setup(rule_set: RuleSet, name: str, base: str) -> Setup:
         link_events=for_links,
         secret_hint=stated(source.provider, "secret_hint"),
         where=stated(source.provider, "where"),
-        subscribe=_calls(source, url, for_goals),
+        subscribe=_subscribe_calls(source, url, for_goals),
         cannot_be_set_up=stated(source.provider, "cannot_be_set_up"),
         set_up=tuple(_steps(source)),
         get_answers=_get_answers(source),
@@ -105,9 +105,9 @@ def secret_variables(source: Source, environ: Mapping[str, str]) -> tuple[Secret
     if not names:
         return (SecretVariable("first", None, "set" if source.secrets else "missing"),)
     return tuple(
-        one
+        variable
         for place, name in zip(_PLACES, names, strict=False)
-        for one in (
+        for variable in (
             SecretVariable(place, name, _state(source, environ, name, "missing")),
             SecretVariable("old", name + OLD, _state(source, environ, name + OLD, "not set")),
         )
@@ -129,16 +129,16 @@ def _state(source: Source, environ: Mapping[str, str], name: str, unset: str) ->
 
 def recipe(source: Source) -> str | None:
     """The name of this sender's recipe, a page of docs/recipes; None if there is none."""
-    return next((name for name in (source.name, source.provider) if of_recipe(f"{name}.md")), None)
+    return next((name for name in (source.name, source.provider) if recipe_text(f"{name}.md")), None)
 
 
-def hand_over(name: str) -> str | None:
+def hand_over_section(name: str) -> str | None:
     """The section of a recipe about handing over the visitor, in Markdown."""
-    found = _HAND_OVER.search(of_recipe(f"{name}.md"))
+    found = _HAND_OVER.search(recipe_text(f"{name}.md"))
     return None if found is None else found[1]
 
 
-def of_recipe(name: str) -> str:
+def recipe_text(name: str) -> str:
     """The text of a recipe file; empty if there is none by this name."""
     path = _RECIPES.joinpath(name)
     return path.read_text("utf-8") if path.is_file() else ""
@@ -147,7 +147,7 @@ def of_recipe(name: str) -> str:
 # ------------------------------------------------------------------------------------------------- events and commands
 
 
-def _links(source: Source) -> tuple[str, ...]:
+def _link_events(source: Source) -> tuple[str, ...]:
     """Event types needed only for their links. A link that any event may carry needs no type of its own."""
     return identity.linking_types(source, event_names(source.provider)) or _in_order(
         event for link in source.links for event in link.events if event != "*"
@@ -178,25 +178,25 @@ def _commands(source: Source, url: str, events: tuple[str, ...]) -> tuple[str, .
     return tuple(line.format(**values) for line in spec["lines"])
 
 
-def _calls(source: Source, url: str, events: Iterable[str]) -> tuple[str, ...]:
+def _subscribe_calls(source: Source, url: str, events: Iterable[str]) -> tuple[str, ...]:
     """The call for each event that cannot be chosen on the provider's page, for a shell that has its secrets set."""
     api = stated(source.provider, "subscribe")
     if api is None:
         return ()
     secret = f"${source.secret_names[0]}" if source.secret_names else "YOUR-SECRET"
     globs = [compile_glob(event) for event in events]
-    wanted = [name for name in api["events"] if any(glob.matches(name) for glob in globs)]
-    return tuple(api["call"].format(event=name, url=url, secret=secret) for name in wanted)
+    chosen = [name for name in api["events"] if any(glob.matches(name) for glob in globs)]
+    return tuple(api["call"].format(event=name, url=url, secret=secret) for name in chosen)
 
 
-def goal_lists(one: Setup) -> Iterator[tuple[str, tuple[str, ...]]]:
+def goal_lists(needs: Setup) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Labelled lists of the events of its rules, first those that its endpoint receives by itself."""
-    if not one.subscribe:
-        yield "Events for goals", one.goal_events
+    if not needs.subscribe:
+        yield "Events for goals", needs.goal_events
         return
-    api = stated(one.provider, "subscribe")
+    api = stated(needs.provider, "subscribe")
     yield f"Events for goals that {api['endpoint']} receives", (api["receives"],)
-    others = tuple(event for event in one.goal_events if event != api["receives"])
+    others = tuple(event for event in needs.goal_events if event != api["receives"])
     yield "Events for goals that it does not receive", others
 
 
@@ -207,28 +207,28 @@ def shown_event(event: str) -> str:
 
 # ------------------------------------------------------------------------------------- the set-up, and what came first
 
-_LOOKING: Final = "`python -m bridge sources {}` on a terminal"
+_SHOW_COMMAND: Final = "`python -m bridge sources {}` on a terminal"
 
 
 def _steps(source: Source) -> Iterator[tuple[str, str]]:
     """What to know and do besides the URL and the secret, as pairs of a label and a sentence."""
-    for one in source.handshakes:
-        if one.does is ReplyKind.KEEP:
+    for handshake in source.handshakes:
+        if handshake.does is ReplyKind.KEEP:
             yield "Secret from", _first_message(source)
-        elif one.variable is not None:
-            yield "Verify token", _verify_token(one)
-    answered = [one for one in source.handshakes if one.does is not ReplyKind.KEEP]
-    if answered:
-        needs = any(one.signed or one.does is ReplyKind.HMAC for one in answered) and not source.secrets
-        yield "Set-up", _ANSWERED + (_LATER if needs else "")
+        elif handshake.variable is not None:
+            yield "Verify token", _verify_token(handshake)
+    checks = [handshake for handshake in source.handshakes if handshake.does is not ReplyKind.KEEP]
+    if checks:
+        needs_secret = any(check.signed or check.does is ReplyKind.HMAC for check in checks)
+        yield "Set-up", _CHECK_ANSWERED + (_ONCE_SET if needs_secret and not source.secrets else "")
 
 
-_ANSWERED: Final = "the bridge answers the request with which the provider checks the URL"
-_LATER: Final = ", once the secret is set"
+_CHECK_ANSWERED: Final = "the bridge answers the request with which the provider checks the URL"
+_ONCE_SET: Final = ", once the secret is set"
 
 
 def _first_message(source: Source) -> str:
-    provider, command = source.provider.capitalize(), _LOOKING.format(source.name)
+    provider, command = source.provider.capitalize(), _SHOW_COMMAND.format(source.name)
     if not source.secrets:
         return f"{provider}'s first message: have {provider} send it to the URL, then run {command} within the hour"
     variables = listing(list(source.secret_names), "the secret in the file")
@@ -238,18 +238,18 @@ def _first_message(source: Source) -> str:
     )
 
 
-def _verify_token(one: Handshake) -> str:
-    if one.expected is not None:
-        return f"set ({one.variable}); enter the same string at the provider"
-    return f"missing: set {one.variable} to a string of your own, and enter the same at the provider"
+def _verify_token(handshake: Handshake) -> str:
+    if handshake.expected is not None:
+        return f"set ({handshake.variable}); enter the same string at the provider"
+    return f"missing: set {handshake.variable} to a string of your own, and enter the same at the provider"
 
 
 def _get_answers(source: Source) -> str:
     """The answer to a plain GET of the URL."""
-    greets = any(one.does is ReplyKind.EMPTY and "GET" in one.methods for one in source.handshakes)
+    greets = any(handshake.does is ReplyKind.EMPTY and "GET" in handshake.methods for handshake in source.handshakes)
     return "200" if greets else "405 and a sentence"
 
 
 def keeps_first_message(source: Source) -> bool:
     """Whether there may be a first message to show: only while it is of use."""
-    return not source.secrets and any(one.does is ReplyKind.KEEP for one in source.handshakes)
+    return not source.secrets and any(handshake.does is ReplyKind.KEEP for handshake in source.handshakes)

@@ -40,16 +40,16 @@ def of_other_types(element: Mapping[str, Any]) -> str:
     if not others:
         return ""
     noun = ("other is", "others are") if len(others) < len(rules) else ("rule is", "rules are")
-    told = f"{count(len(others), *noun)} for event types other than {event_type or '(none)'}"
+    text = f"{count(len(others), *noun)} for event types other than {event_type or '(none)'}"
     near = [rule for rule in others if _likeness(event_type, rule) >= _NEAR] if len(others) > _OTHERS_NAMED else others
     named = [
         f"{rule['rule']} ({', '.join(filter(None, (origin_in_words(rule.get('origin')), rule.get('expected'))))})"
         for rule in sorted(near, key=lambda rule: -_likeness(event_type, rule))[:_OTHERS_NAMED]
     ]
     if not named:
-        return f"{told}."
+        return f"{text}."
     left = len(others) - len(named)
-    return f"{told}: {', '.join(named)}{f' and {left} more' if left else ''}"
+    return f"{text}: {', '.join(named)}{f' and {left} more' if left else ''}"
 
 
 def _likeness(event_type: str, rule: Mapping[str, Any]) -> float:
@@ -69,17 +69,17 @@ def nearest(element: Mapping[str, Any]) -> str:
     if near is None:
         return ""
     failing = int(near["failing"])
-    seen = f"{near['path']} is {near.get('actual')}, expected {near.get('expected')}" if "path" in near else ""
-    if not seen and failing == 1:
+    difference = f"{near['path']} is {near.get('actual')}, expected {near.get('expected')}" if "path" in near else ""
+    if not difference and failing == 1:
         return f"{called(near)}: {near.get('message')}"
-    if not seen:
+    if not difference:
         others = count(failing - 1, "condition fails", "conditions fail")
         return f"{called(near)}: {near.get('message')}, and {others}"
     if failing == 1:
         left = int(near["conditions"]) - 1
         hold = "; its other condition holds" if left == 1 else "; its other conditions hold" if left else ""
-        return f"{called(near)}: {seen}{hold}"
-    return f"{called(near)}: {seen}; {failing} of its {near['conditions']} conditions fail"
+        return f"{called(near)}: {difference}{hold}"
+    return f"{called(near)}: {difference}; {failing} of its {near['conditions']} conditions fail"
 
 
 def called(rule: Mapping[str, Any]) -> str:

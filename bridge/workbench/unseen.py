@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 EVENTS_MAX: Final = 500  # events of one type to check
 _BYTES_MAX: Final = 16_000_000  # bytes of bodies in total
 _PAGE: Final = 50
-_KNOWN_MAX: Final = 2_000  # paths of an event to remember, for suggesting the one that was meant
+_PATHS_MAX: Final = 2_000  # paths of an event to remember, for suggesting the one that was meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,49 +66,54 @@ def unseen(store: Store, rule_set: RuleSet, settings: Settings, since_ms: int = 
 
 
 class Search:
-    """A caller that reads stored events for another purpose shows them first (`see`), so that few are read twice."""
+    """A search for unseen paths.
+
+    A caller that reads stored events for another purpose shows them first (`see`), so that few are read twice.
+    """
 
     def __init__(self, store: Store, rule_set: RuleSet, settings: Settings, since_ms: int = 0) -> None:
         self._store = store
         self._preparer = Preparer(rule_set, settings, {}, b"")
-        self._asked = [one for name in sorted(rule_set.sources) for one in _questions(rule_set, name)]
+        self._checks = [check for name in sorted(rule_set.sources) for check in _path_checks(rule_set, name)]
+        sources = {check.source for check in self._checks}
         ids: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
         with store.read() as conn:
-            for event_id, source, event_type in history.newest(conn, {one.source for one in self._asked}, since_ms):
+            for event_id, source, event_type in history.newest(conn, sources, since_ms):
                 if len(ids[source, event_type]) < EVENTS_MAX:
                     ids[source, event_type].append(event_id)
-        self._waiting = [(self._about(source, event_type), some) for (source, event_type), some in ids.items()]
-        self._by_event = {event_id: mine for mine, some in self._waiting for event_id in some}
+        self._by_type = [(self._checks_for(*place), event_ids) for place, event_ids in ids.items()]
+        self._by_event = {event_id: checks for checks, event_ids in self._by_type for event_id in event_ids}
 
-    def _about(self, source: str, event_type: str) -> list[_Question]:
-        return [one for one in self._asked if one.source == source and (event_type == BATCH or one.is_for(event_type))]
+    def _checks_for(self, source: str, event_type: str) -> list[_PathCheck]:
+        checks = [check for check in self._checks if check.source == source]
+        return checks if event_type == BATCH else [check for check in checks if check.is_for(event_type)]
 
     def see(self, read: ReadEvent) -> None:
         """Record which paths this event has."""
-        questions = [question for question in self._by_event.get(read.event.id, ()) if not question.seen]
-        for event_type, document in self._documents(read) if questions else ():
-            for question in questions:
-                question.see(document, event_type)
+        checks = [check for check in self._by_event.get(read.event.id, ()) if not check.seen]
+        for event_type, document in self._documents(read) if checks else ():
+            for check in checks:
+                check.see(document, event_type)
 
     def unseen(self) -> tuple[UnseenPath, ...]:
         """The paths that no event has; reads events again while paths are undecided."""
         left = _BYTES_MAX
-        for mine, ids in self._waiting:
+        for checks, ids in self._by_type:
             for start in range(0, len(ids), _PAGE):
-                if left <= 0 or all(one.seen for one in mine):
+                if left <= 0 or all(check.seen for check in checks):
                     break
                 with self._store.read() as conn:
                     events = history.some(conn, ids[start : start + _PAGE])
                 left -= sum(len(event.body or b"") for event in events)
-                self._look(events, mine)
-        return tuple(one.answer() for one in self._asked if one.types and not one.seen)
+                self._look(events, checks)
+        return tuple(check.unseen_path() for check in self._checks if check.types and not check.seen)
 
-    def _look(self, events: Sequence[Event], questions: Sequence[_Question]) -> None:
+    def _look(self, events: Sequence[Event], checks: Sequence[_PathCheck]) -> None:
         for event in events:
             read = self._preparer.read(event) if event.body is not None else None
             for event_type, document in self._documents(read) if read is not None else ():
-                for one in questions:
-                    one.look(document, event_type)
+                for check in checks:
+                    check.look(document, event_type)
 
     def _documents(self, read: ReadEvent) -> Iterator[tuple[str, Document]]:
         """Each document with its type and with room for its values."""
@@ -119,7 +124,7 @@ class Search:
 
 
 @dataclass(slots=True)
-class _Question:
+class _PathCheck:
     """Whether one of these paths was seen, and how many events lacked it."""
 
     source: str
@@ -145,22 +150,22 @@ class _Question:
             return
         self.events += 1
         self.types[event_type] = None
-        if not self.see(document, event_type) and len(self.known) < _KNOWN_MAX:
+        if not self.see(document, event_type) and len(self.known) < _PATHS_MAX:
             path = self.written.paths[0]
             body = was(document).body if isinstance(path, WasPath) else document.body
-            self.known |= dict.fromkeys(_all(document.root if path.root == "root" else body))
+            self.known |= dict.fromkeys(_all_paths(document.root if path.root == "root" else body))
 
-    def answer(self) -> UnseenPath:
+    def unseen_path(self) -> UnseenPath:
         written = self.written
         place = f"{self.file}:{written.line}:{written.column}"
-        meant = _meant(written.paths[0], tuple(self.known))
+        meant = _suggestion(written.paths[0], tuple(self.known))
         return UnseenPath(place, self.source, written.rule, written.text, self.events, tuple(self.types), meant)
 
 
-def _questions(rule_set: RuleSet, source: str) -> Iterator[_Question]:
+def _path_checks(rule_set: RuleSet, source: str) -> Iterator[_PathCheck]:
     """The paths that one file itself names in enabled rules."""
     file = PurePath(rule_set.mappings[source].file)
-    usual = _usual(rule_set.sources[source].provider)
+    usual = _shipped_paths(rule_set.sources[source].provider)
     rules = {rule.id: rule for rule in rule_set.rules[source]}
     for written in written_paths(rule_set.files.get(file.name, "")):
         rule = rules.get(written.rule or "")
@@ -168,10 +173,10 @@ def _questions(rule_set: RuleSet, source: str) -> Iterator[_Question]:
             continue
         types = rule.events if rule is not None else written.events
         if not any((text, event) in usual for text in _texts(written) for event in (*types, "*")):
-            yield _Question(source, str(file), written, tuple(map(compile_glob, types)))
+            yield _PathCheck(source, str(file), written, tuple(map(compile_glob, types)))
 
 
-def _usual(provider: str) -> set[tuple[str, str]]:
+def _shipped_paths(provider: str) -> set[tuple[str, str]]:
     """The paths in the provider's shipped file, each with the event types that have it."""
     texts = (text for text in shipped().values() if f"provider: {provider}\n" in text)
     found = (written for text in texts for written in written_paths(text))
@@ -191,10 +196,10 @@ def _has(document: Document, path: CompiledPath) -> bool:
         return _has(was(document), path.inner)
     if isinstance(path, ValuePath) and document.derived is not None and document.derived.has(path.name):
         return True
-    return _leads(document.root if path.root == "root" else document.body, path.segments)
+    return _exists(document.root if path.root == "root" else document.body, path.segments)
 
 
-def _leads(value: Value, segments: Sequence[Segment]) -> bool:
+def _exists(value: Value, segments: Sequence[Segment]) -> bool:
     for number, segment in enumerate(segments):
         if isinstance(value, str):
             value = json_in_text(value)
@@ -202,7 +207,7 @@ def _leads(value: Value, segments: Sequence[Segment]) -> bool:
             return True
         if isinstance(segment, Every):
             elements = value if isinstance(value, list) else []
-            return any(_leads(element, segments[number + 1 :]) for element in elements)
+            return any(_exists(element, segments[number + 1 :]) for element in elements)
         if isinstance(segment, Where) and isinstance(value, dict):  # behind a star
             value = walk([value], (segment,))
         else:
@@ -210,41 +215,41 @@ def _leads(value: Value, segments: Sequence[Segment]) -> bool:
     return value is not MISSING
 
 
-def _all(value: Json, path: str = "", depth: int = 0) -> Iterator[str]:
+def _all_paths(value: Json, path: str = "", depth: int = 0) -> Iterator[str]:
     """Every path of a body; `*` stands for the elements of a list."""
     if path:
         yield path
     if isinstance(value, dict) and depth < 12:
         for name, below in list(value.items())[:200]:
             written = name if name.replace("_", "").replace("-", "").isalnum() else f'"{name}"'
-            yield from _all(below, f"{path}.{written}" if path else written, depth + 1)
+            yield from _all_paths(below, f"{path}.{written}" if path else written, depth + 1)
     elif isinstance(value, list):
         for element in value[:3]:
-            yield from _all(element, f"{path}.*", depth + 1)
+            yield from _all_paths(element, f"{path}.*", depth + 1)
 
 
-def _meant(path: CompiledPath, known: Sequence[str]) -> str | None:
+def _suggestion(path: CompiledPath, known: Sequence[str]) -> str | None:
     """The path that was probably meant: similar from the point of mismatch on, or with the same last name elsewhere."""
-    of_lists = (one for one in path.segments if isinstance(one, Index | Every))
-    lists = [f"[{one.position}]" if isinstance(one, Index) else "" for one in of_lists]
-    names = [one.name if isinstance(one, Field) else "*" for one in path.segments]
+    in_lists = (segment for segment in path.segments if isinstance(segment, Index | Every))
+    lists = [f"[{segment.position}]" if isinstance(segment, Index) else "" for segment in in_lists]
+    names = [segment.name if isinstance(segment, Field) else "*" for segment in path.segments]
     if names[0] in ("was", "root", "body"):
-        return _again(path, known, names)
+        return _suggestion_in_was(path, known, names)
     begin = next((n for n in range(len(names) - 1, -1, -1) if n == 0 or ".".join(names[:n]) in known), 0)
     head = "".join(f"{name}." for name in names[:begin])
-    rest = {one.removeprefix(head): one for one in known if one.startswith(head) and one != head}
+    rest = {text.removeprefix(head): text for text in known if text.startswith(head) and text != head}
     meant = nearest(".".join(names[begin:]), list(rest), likeness=0.75)
-    found = rest[meant] if meant is not None else _elsewhere(names[-1], known)
+    found = rest[meant] if meant is not None else _same_name_elsewhere(names[-1], known)
     for text in lists:
         found = found.replace(".*", text, 1) if found is not None and text else found
     return found
 
 
-def _again(path: CompiledPath, known: Sequence[str], names: list[str]) -> str | None:
+def _suggestion_in_was(path: CompiledPath, known: Sequence[str], names: list[str]) -> str | None:
     inner = path.inner if isinstance(path, WasPath) else None
-    found = _meant(inner, known) if inner is not None and not isinstance(inner, ValuePath) else None
+    found = _suggestion(inner, known) if inner is not None and not isinstance(inner, ValuePath) else None
     return None if found is None else f"{names[0]}.{found}"
 
 
-def _elsewhere(name: str, known: Sequence[str]) -> str | None:
-    return min((one for one in known if one.rsplit(".", 1)[-1] == name), key=len, default=None)
+def _same_name_elsewhere(name: str, known: Sequence[str]) -> str | None:
+    return min((path for path in known if path.rsplit(".", 1)[-1] == name), key=len, default=None)

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from bridge.workbench.describe import Moment
 
 PAGE: Final = 50  # events
-ADDED_UP: Final = 500  # events whose money is added up
-LONGEST: Final = 600  # characters of a name for a person: keys are shorter
+SUMMED_MAX: Final = 500  # events of a person whose money is added up
+NAME_MAX: Final = 600  # characters of a string that may name a person: keys are shorter
 NEWEST: Final = 30
-_WHO: Final = ("customer", "user")  # binding one of them helps with every purchase
+_BEST_TO_BIND: Final = ("customer", "user")  # binding one of them helps with every purchase
 _EVENT: Final = re.compile(r"ev_(\d{1,18})")
 _GAP_MS = 60_000  # the shortest time between two events of a timeline that is mentioned
 
@@ -77,8 +77,8 @@ def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
     known = Known(describe.moment(conn, environ))
     found = queries.find(conn, text)
     known.events = _events(conn, found.events)
-    known.made = {one.line.id: queries.goals_of(conn, one) for one in known.events}
-    known.goals = [goal for one in found.goals if (goal := queries.show_goal(conn, one))]
+    known.made = {detail.line.id: queries.goals_of(conn, detail) for detail in known.events}
+    known.goals = [goal for goal_id in found.goals if (goal := queries.show_goal(conn, goal_id))]
     keys = keys_named(conn, text)
     thread = threads.about(conn, keys) if keys else threads.of_visitor(conn, text.lower())
     if thread.keys:
@@ -110,10 +110,10 @@ def named(conn: Connection, text: str) -> Named:
 
 def keys_named(conn: Connection, text: str) -> list[KeyLine]:
     """The keys that a string names; an e-mail address is also looked up by its hash."""
-    return [key for name in (*hashes(conn, text), text) for key in threads.named(conn, name)]
+    return [key for name in (*email_hashes(conn, text), text) for key in threads.named(conn, name)]
 
 
-def hashes(conn: Connection, address: str) -> list[str]:
+def email_hashes(conn: Connection, address: str) -> list[str]:
     """The hash under which an e-mail address is stored; empty if it is not an address, or none was ever stored."""
     key = facts.get(conn, facts.EMAIL_KEY) if "@" in address else None
     hashed = email_hash(address, key.encode()) if key else None
@@ -121,7 +121,7 @@ def hashes(conn: Connection, address: str) -> list[str]:
 
 
 def _events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
-    return [detail for one in ids if (detail := queries.show_event(conn, one))]
+    return [detail for event_id in ids if (detail := queries.show_event(conn, event_id))]
 
 
 # -------------------------------------------------------------------------------------------------------- in words
@@ -132,22 +132,23 @@ def key_sentence(key: KeyLine) -> str:
     return f"{key.key} (no longer links anything: {key.stopped_reason})" if key.stopped_reason else key.key
 
 
-def taught(thread: Thread) -> dict[str, list[str]]:
-    """The visitors to which these keys lead, each with who named it and when."""
+def named_visitors(thread: Thread) -> dict[str, list[str]]:
+    """The visitors to whom these keys lead, each with a sentence for each event that named them."""
     visitors: dict[str, dict[int | str, str]] = {}
     for item in sorted(thread.evidence, key=lambda item: item.first.at_ms):
         sender = item.key.partition(":")[0]
         for point in (item.first, item.last):
-            # A person's has its sender already.
-            event = point.event if sender in PERSON_KINDS else f"{sender} {point.event}"
-            by = BOUND if point.event == HINT else f"named by {event}"
-            sentence = f"{by}, {when(point.at_ms)}{_how_sure(item)}"
-            told, by_event = visitors.setdefault(item.visitor, {}), point.event_id or sentence
-            told[by_event] = max(told.get(by_event, ""), sentence, key=len)
-    return {visitor: list(told.values()) for visitor, told in visitors.items()}
+            event = (
+                point.event if sender in PERSON_KINDS else f"{sender} {point.event}"
+            )  # a person's evidence has it already
+            naming = BOUND if point.event == HINT else f"named by {event}"
+            sentence = f"{naming}, {when(point.at_ms)}{_reservation(item)}"
+            by_event, place = visitors.setdefault(item.visitor, {}), point.event_id or sentence
+            by_event[place] = max(by_event.get(place, ""), sentence, key=len)
+    return {visitor: list(by_event.values()) for visitor, by_event in visitors.items()}
 
 
-def _how_sure(item: Evidence) -> str:
+def _reservation(item: Evidence) -> str:
     if item.borrowed:
         return " (a bare UUID that may be your own user id: counts where DataFast knows it)"
     return "" if item.sure else " (client_reference_id only)"
@@ -158,7 +159,7 @@ def timeline(details: Sequence[EventDetail], goals: Sequence[GoalLine]) -> Itera
     seen: set[int] = set()
     last_ms: int | None = None
     several = len({detail.line.source for detail in details}) > 1
-    for detail in sorted(details, key=lambda one: (one.event.happened_at_ms, one.line.id)):
+    for detail in sorted(details, key=lambda detail: (detail.event.happened_at_ms, detail.line.id)):
         line, at_ms = detail.line, detail.event.happened_at_ms
         gap = (
             f"  ({before_or_after(at_ms - last_ms).replace(' before', ' later')})"
@@ -176,15 +177,15 @@ def timeline(details: Sequence[EventDetail], goals: Sequence[GoalLine]) -> Itera
             yield TimelineEntry(goal.happened_at_ms, goal.event_id, f"of ev_{goal.event_id}", (goal,))
 
 
-def goal_in_brief(goal: GoalLine, moment: Moment) -> list[str]:
+def goal_sentences(goal: GoalLine, moment: Moment) -> list[str]:
     """A goal in a timeline: what it is and whose, then its state."""
     to = f" to {goal.visitor}" if goal.visitor else ""
     parts = (
         f"{goal.label} {goal.called}{to}",
-        describe.standing(goal, moment),
+        describe.state_sentence(goal, moment),
         describe.how_known(goal),
-        describe.what_next(goal, moment),
-        describe.told(goal),
+        describe.next_step(goal, moment),
+        describe.notification(goal),
     )
     return [part for part in parts if part]
 
@@ -193,8 +194,8 @@ def goal_in_brief(goal: GoalLine, moment: Moment) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Someone:
-    """Whom a string names. named: the keys of this name; visitor: the DataFast visitor, if it names one."""
+class NamedPerson:
+    """The person whom a string names. named: the keys of this name; visitor: the DataFast visitor, if it names one."""
 
     name: str
     called: str
@@ -204,8 +205,11 @@ class Someone:
 
 
 @dataclass(frozen=True, slots=True)
-class LineStep:
-    """An event of a timeline on a page. stands: as its goals do: ok, wait, bad or "". goals: sentences about each."""
+class TimelineStep:
+    """An event of a timeline on a page.
+
+    stands: the worst of its goals' states: ok, wait, bad or "". goals: sentences about each.
+    """
 
     at_ms: int
     event_id: int
@@ -218,12 +222,15 @@ class LineStep:
 class PersonPage:
     """What is known about a person.
 
-    seen_ms: when an event first and last named one of the keys. bindable: the key to bind, if any. shared: as in
-    `threads.shared`. money_is_all: False if only the newest events' money was added up. older: the event before which
-    there are more.
+    - seen_ms: when an event first and last named one of the keys
+    - bindable: the key to bind, if there is one
+    - visitors: each with sentences about the events that named them
+    - shared: as in `threads.shared`
+    - money_is_all: False if only the newest events' money was added up
+    - older: the event before which there are more
     """
 
-    someone: Someone
+    someone: NamedPerson
     seen_ms: tuple[int, int] | None
     bindable: str | None
     summary: str
@@ -231,32 +238,32 @@ class PersonPage:
     shared: Sequence[tuple[str, KeyLine]]
     money: Mapping[str, Decimal]
     money_is_all: bool
-    line: Sequence[LineStep]
+    line: Sequence[TimelineStep]
     older: int | None
 
 
-def who(conn: Connection, text: str) -> Someone | None:
+def find_person(conn: Connection, text: str) -> NamedPerson | None:
     """The person whom a string names; None if nobody is known by it."""
-    name = readable(text)
-    if not name or len(name) > LONGEST:
+    name = cleaned(text)
+    if not name or len(name) > NAME_MAX:
         return None
     event = _EVENT.fullmatch(name)
     keys = threads.of_event(conn, int(event[1])) if event else keys_named(conn, name)
     if keys:
-        return Someone(name, _called(name, keys, event is not None), keys, threads.about(conn, keys, ends=True))
+        return NamedPerson(name, _in_words(name, keys, event is not None), keys, threads.about(conn, keys, ends=True))
     visitor = name.lower()
     thread = threads.of_visitor(conn, visitor, ends=True)
     if thread.keys or queries.find(conn, visitor).goals:
-        return Someone(visitor, f"visitor {visitor}", (), thread, visitor)
+        return NamedPerson(visitor, f"visitor {visitor}", (), thread, visitor)
     return None
 
 
-def readable(text: str) -> str:
+def cleaned(text: str) -> str:
     """User input (typed, or from a URL) made safe for the database."""
     return storable(text.strip())
 
 
-def _called(name: str, keys: Sequence[KeyLine], by_event: bool) -> str:
+def _in_words(name: str, keys: Sequence[KeyLine], by_event: bool) -> str:
     if by_event:
         return f"the person of {name}"
     best = min(keys, key=lambda key: key.kind != "user")
@@ -265,47 +272,48 @@ def _called(name: str, keys: Sequence[KeyLine], by_event: bool) -> str:
 
 def person_page(conn: Connection, text: str, settings: Settings, before: int | None = None) -> PersonPage | None:
     """Everything about the person named by this, with a page of events; None if nobody is known by it."""
-    someone = who(conn, text)
+    someone = find_person(conn, text)
     if someone is None:
         return None
     keys = [key.key for key in someone.thread.leading]
-    newest = threads.events_of(conn, keys, someone.visitor, None, ADDED_UP + 1)
+    newest = threads.events_of(conn, keys, someone.visitor, None, SUMMED_MAX + 1)
     ids = newest if before is None else threads.events_of(conn, keys, someone.visitor, before, PAGE + 1)
-    visitors = {name: list(map(without_addresses, told)) for name, told in taught(someone.thread).items()}
+    visitors = {name: list(map(without_addresses, namings)) for name, namings in named_visitors(someone.thread).items()}
+    best = sorted(someone.thread.keys, key=_best_to_bind_first)
     moment = describe.moment(conn, settings.environ)
     entries = timeline(queries.show_events(conn, ids[:PAGE]), ())
     return PersonPage(
         someone,
         _seen_ms(someone.thread.leading or someone.thread.keys),
-        next((key.key for key in sorted(someone.thread.keys, key=_most_telling) if may_be_bound(key, settings)), None),
+        next((key.key for key in best if may_be_bound(key, settings)), None),
         _summary(someone, len(visitors)),
         visitors,
         threads.shared(conn, someone.thread),
-        totals(tallies.goals_of(conn, newest[:ADDED_UP])),
-        len(newest) <= ADDED_UP,
-        [_step(one, moment) for one in entries],
+        totals(tallies.goals_of(conn, newest[:SUMMED_MAX])),
+        len(newest) <= SUMMED_MAX,
+        [_step(entry, moment) for entry in entries],
         ids[PAGE - 1] if len(ids) > PAGE else None,
     )
 
 
-def _step(entry: TimelineEntry, moment: Moment) -> LineStep:
-    goals = tuple(tuple(map(without_addresses, goal_in_brief(goal, moment))) for goal in entry.goals)
+def _step(entry: TimelineEntry, moment: Moment) -> TimelineStep:
+    goals = tuple(tuple(map(without_addresses, goal_sentences(goal, moment))) for goal in entry.goals)
     sentence = without_addresses(entry.without_label)
-    return LineStep(entry.at_ms, entry.event_id, sentence, describe.worst_kind(entry.goals), goals)
+    return TimelineStep(entry.at_ms, entry.event_id, sentence, describe.worst_kind(entry.goals), goals)
 
 
 def may_be_bound(key: KeyLine, settings: Settings) -> bool:
     """Whether `links add` allows it: a live key, not an e-mail address, and a user only if users are matched."""
     if key.kind == "email" or (key.kind == "user" and settings.bridge_match_user == "off"):
         return False
-    return ":test:" not in key.key and public(key) is not None
+    return ":test:" not in key.key and public_name(key) is not None
 
 
-def _most_telling(key: KeyLine) -> tuple[bool, tuple[int, str]]:
-    return key.kind not in _WHO, best_first(key.kind)
+def _best_to_bind_first(key: KeyLine) -> tuple[bool, tuple[int, str]]:
+    return key.kind not in _BEST_TO_BIND, best_first(key.kind)
 
 
-def _summary(someone: Someone, visitors: int) -> str:
+def _summary(someone: NamedPerson, visitors: int) -> str:
     """How much is known, in a sentence."""
     keys = someone.thread.keys
     if not keys:
@@ -323,30 +331,30 @@ def _seen_ms(keys: Sequence[KeyLine]) -> tuple[int, int] | None:
     return min(key.created_at_ms for key in keys), max(key.used_at_ms for key in keys)
 
 
-def lately(conn: Connection) -> list[tuple[KeyLine, Sequence[str]]]:
+def recent_people(conn: Connection) -> list[tuple[KeyLine, Sequence[str]]]:
     """The customers, users and addresses named most recently, each with the visitors to whom it leads."""
     keys = threads.last_seen(conn, NEWEST)
     visitors = threads.visitors_of(conn, [key.key for key in keys])
     return [(key, visitors.get(key.key, ())) for key in keys]
 
 
-def address_of(conn: Connection, text: str) -> str | None:
+def url_name(conn: Connection, text: str) -> str | None:
     """The name for a person in a URL of the console; None if nothing suitable is known.
 
     An e-mail address becomes its hash; a key that holds one becomes the last event that named it.
     """
-    name = readable(text)
+    name = cleaned(text)
     if "@" not in name:
         return name or None
     keys = keys_named(conn, name)
-    hashed = next(iter(hashes(conn, name)), None)
+    hashed = next(iter(email_hashes(conn, name)), None)
     if hashed is None or not any(key.kind == "email" for key in keys):
         for event_id in threads.events_of(conn, [key.key for key in keys], None, None, 1):
             return f"ev_{event_id}"
     return hashed
 
 
-def public(key: KeyLine) -> str | None:
+def public_name(key: KeyLine) -> str | None:
     """The name for a key's person where e-mail addresses must not appear; None if it contains one."""
     name = key.ref if key.kind == "email" else key.key
     return name if without_addresses(name) == name else None

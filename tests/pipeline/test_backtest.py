@@ -261,7 +261,7 @@ def test_the_files_of_a_release_are_read_by_this_one(version):
 
 def test_own_files_stand_on_those_of_a_release():
     own = {"stripe.yaml": "mine", "tally.yaml": "mine, too", "shop.yaml": "extends: stripe\ngoals: []\n"}
-    assert backtest.instead(own, {"stripe.yaml": "theirs", "polar.yaml": "unused"}) == {
+    assert backtest.on_release(own, {"stripe.yaml": "theirs", "polar.yaml": "unused"}) == {
         "stripe.yaml": "theirs",
         "tally.yaml": "mine, too",
         "shop.yaml": "extends: stripe\ngoals: []\n",
@@ -281,7 +281,7 @@ def test_a_layer_stands_on_the_files_of_a_release(desk):
         checkout() | {"data": {"object": checkout()["data"]["object"] | {"mode": "payment", "payment_status": "paid"}}}
     )
     ours = loading.load(layer, SECRETS, sources.presets())
-    theirs = loading.load(backtest.instead(layer, {"stripe.yaml": base}), SECRETS, sources.presets())
+    theirs = loading.load(backtest.on_release(layer, {"stripe.yaml": base}), SECRETS, sources.presets())
     result = against(desk, theirs, present=ours)
     found = {rule.rule: (rule.origin, rule.changed) for rule in result.rules}
     assert (found["purchase"], found["big"]) == (("shipped", 1), ("like", 0)), "`like` takes no max_age"

@@ -211,7 +211,7 @@ def test_goals_are_set_against_those_of_a_week_before_until_the_same_time(busy, 
     busy.clock.set(day + 12 * HOUR)
     times = [day - 7 * DAY, day - 7 * DAY + 12 * HOUR - 1, day - 7 * DAY + 12 * HOUR, day - 7 * DAY - 1, day + HOUR]
     give_goals(busy, times)
-    figures = overview.figures(busy.bridge.store, ["default"], overview.Finished())
+    figures = overview.figures(busy.bridge.store, ["default"], overview.FinishedSpans())
     assert (figures.today.delivered, figures.before.delivered) == (1, 2)
     made = {one.at_ms: one.goals.delivered for one in figures.days}
     assert (made[day - 7 * DAY], made[day - 8 * DAY], made[day], len(made)) == (3, 1, 1, 30)
@@ -231,7 +231,7 @@ def give_goals(busy, times, **values):
 
 def test_finished_days_are_counted_again_a_few_at_a_time(busy):
     day = busy.clock.now_ms // DAY
-    finished, days = overview.Finished().days, range(day - 3, day)
+    finished, days = overview.FinishedSpans().days, range(day - 3, day)
 
     def delivered(now_ms):
         with busy.bridge.store.read() as conn:
@@ -239,9 +239,9 @@ def test_finished_days_are_counted_again_a_few_at_a_time(busy):
 
     assert delivered(0) == 0
     give_goals(busy, [(day - n) * DAY for n in (1, 2, 3)])
-    assert delivered(overview.AGAIN_MS - 1) == 0
-    assert delivered(overview.AGAIN_MS) == 2
-    assert delivered(overview.AGAIN_MS) == 3
+    assert delivered(overview.RECOUNT_MS - 1) == 0
+    assert delivered(overview.RECOUNT_MS) == 2
+    assert delivered(overview.RECOUNT_MS) == 3
 
 
 def test_thousands_of_goals_are_counted_and_written_with_separators(busy, visit):

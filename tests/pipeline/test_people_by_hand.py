@@ -267,8 +267,8 @@ def forgetting_of(desk, visitor=None, **named):
     """What the command and the console would remove."""
     with desk.store.read() as conn:
         keys = linking.keys_of(conn, **named)
-    wanted = linking.Sought(keys, visitor, list(named.values()))
-    return linking.to_forget(desk.store, stored.preparer(desk.store, desk.rules, desk.settings), wanted)
+    wanted = linking.WantedPerson(keys, visitor, list(named.values()))
+    return linking.plan_forgetting(desk.store, stored.preparer(desk.store, desk.rules, desk.settings), wanted)
 
 
 @pytest.mark.parametrize("matching", ["on", "off"])
@@ -282,8 +282,8 @@ def test_whoever_mentions_a_forgotten_person_keeps_the_rest(store, clock, matchi
     with desk.store.read() as conn:
         key = facts.get(conn, facts.EMAIL_KEY)
     what = forgetting_of(desk, **{whom: called})
-    assert linking.mentioned(what.person).startswith("1 event of others mentions this person")
-    assert linking.how_much(what.person).endswith(" and the body of 1 event of others")
+    assert linking.about_mentions(what.person).startswith("1 event of others mentions this person")
+    assert linking.stored_amounts(what.person).endswith(" and the body of 1 event of others")
     desk.store.run(lambda conn: linking.forget(conn, what))
     left = everything(desk)
     for text in (BOB, called, called.upper(), email_hash(MAIL, key.encode()) if key else MAIL.upper()):

@@ -159,7 +159,7 @@ def test_a_file_that_holds_a_secret_is_neither_shown_nor_taken(folder, text, lin
 
 def test_no_shipped_file_holds_one():
     folders = (ROOT / "mappings", ROOT / "mappings" / "examples")
-    read = [editing.read(folder, name) for folder in folders for name in editing.names(folder)]
+    read = [editing.read(folder, name) for folder in folders for name in editing.file_names(folder)]
     assert len(read) > 30
 
 
@@ -314,4 +314,4 @@ def test_on_a_volume_it_can_be_saved(folder):
 
 def test_where_there_is_no_folder_nothing_can_be_saved(folder):
     assert editing.unsavable(folder / "none", {}).startswith("The folder none is not there")
-    assert editing.names(folder / "none") == []
+    assert editing.file_names(folder / "none") == []

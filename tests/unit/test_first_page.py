@@ -12,7 +12,7 @@ from bridge.store.operator.tallies import Progress, Queue
 from bridge.text import money
 from bridge.web.console.home import chart
 from bridge.workbench import overview, setting_up
-from bridge.workbench.overview import Stand, drains, unnamed_sales
+from bridge.workbench.overview import GoalCounts, drain_sentence, unnamed_sales
 from bridge.workbench.report import Money, Sum
 
 
@@ -73,12 +73,12 @@ IF = ", if no more comes and DataFast takes each at the first try."
     ],
 )
 def test_a_queue_says_honestly_how_long_it_takes(queue, state, text):
-    assert drains(queue, 58, **{"has_key": True, "paused": False, **state}) == text
+    assert drain_sentence(queue, 58, **{"has_key": True, "paused": False, **state}) == text
 
 
 def test_the_stand_of_goals_adds_up():
-    assert Stand(1, 2, 3, 4, 5).all == 15
-    assert Stand(1, 2, 3, 4, 5).others == 14
+    assert GoalCounts(1, 2, 3, 4, 5).all == 15
+    assert GoalCounts(1, 2, 3, 4, 5).others == 14
 
 
 # ---------------------------------------------------------------------------------------------------- the first run

@@ -61,7 +61,7 @@ def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
         if detail is None:
             raise NotFound
         source, secrets = _unshowable(bridge, detail)
-        story = event.tell(conn, detail, source, bridge.settings.environ, secrets, personal=personal)
+        story = event.event_story(conn, detail, source, bridge.settings.environ, secrets, personal=personal)
     if personal:
         log.info("console.personal_shown", about=name, address=request.remote_addr)
     body, line = detail.event.body, event.showable(detail.line, secrets, personal=personal)
@@ -73,7 +73,7 @@ def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
         line=line,
         story=story,
         body=None if body is None else shown_body(detail.event, source, secrets, find, personal=personal),
-        gone=describe.gone(detail.line),
+        gone=describe.removal_reason(detail.line),
         kept=event.showable(kept, secrets, personal=personal),
         personal=personal,
         find=find,
@@ -110,7 +110,7 @@ def _unshowable(bridge: Bridge, detail: EventDetail) -> tuple[Source | None, tup
     source = bridge.rules.sources.get(line.source) or loading.from_preset(
         line.source, line.provider, bridge.settings.environ
     )
-    found = sources.unshowable(source, detail.event.body, describe.known_by(detail))
+    found = sources.unshowable(source, detail.event.body, describe.identifiers(detail))
     return source, tuple(sorted(found, key=len, reverse=True))
 
 
@@ -195,12 +195,12 @@ def _ask(bridge: Bridge, name: str, action: str) -> ResponseReturnValue:
     """Ask whether to send a goal, or to cancel it."""
     goal = _goal(bridge, name)
     with bridge.store.read() as conn:
-        stands = describe.standing(goal, describe.moment(conn, bridge.settings.environ))
+        stands = describe.state_sentence(goal, describe.moment(conn, bridge.settings.environ))
     said = event.showable([f"{goal.called}: {stands}."], (), personal=False)
     if action == "cancel":
         return _asked(f"Cancel {goal.label}?", _of_goal(goal), "Never send it", *said, danger=True)
     if goal.state == "delivered":
-        said.append(describe.again([goal.label]))
+        said.append(describe.resend_question([goal.label]))
         return _asked(f"Send {goal.label} again?", _of_goal(goal), "Send it again", *said, again=True)
     return _asked(f"Retry {goal.label}?", _of_goal(goal), "Send it now", *said)
 

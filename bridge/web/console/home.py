@@ -74,7 +74,7 @@ class Overview:
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
-        finished = judged.Finished()
+        finished = judged.FinishedSpans()
         self.figures = Cached(lambda: judged.figures(bridge.store, sorted(bridge.destinations()), finished), FIGURES_S)
         self.unnamed = CachedInBackground(lambda: judged.unnamed(bridge.store), NOTICED_S)
         self._unnamed = Cached(self.unnamed.get, FIGURES_S)
@@ -119,7 +119,7 @@ class Overview:
         states = {state.name: state for state in seen.destinations}
         state, destination = states.get(queue.destination), self._bridge.destinations().get(queue.destination)
         pause = state if state is not None and state.pause_kind else None
-        drains = judged.drains(
+        drains = judged.drain_sentence(
             queue,
             self._bridge.settings.bridge_rate_per_minute,
             has_key=destination is not None and bool(destination.api_key),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
     from bridge.store.operator.threads import KeyLine
     from bridge.workbench.linking import Cut, Forgetting
-    from bridge.workbench.why import Someone
+    from bridge.workbench.why import NamedPerson
 
 FOUND_MAX: Final = 300  # events found only by their bodies: as many as a URL can carry
 NO_ADDRESSES: Final = "Addresses are remembered, as hashes, once BRIDGE_MATCH_EMAIL is on."
@@ -58,7 +58,7 @@ def _people(bridge: Bridge) -> ResponseReturnValue:
     if "who" in request.args:
         return _show(bridge, request.args["who"])
     with bridge.store.read() as conn:
-        seen = why.lately(conn)
+        seen = why.recent_people(conn)
     return page("people.html", title="People", here="people", seen=seen, **NAMING)
 
 
@@ -84,7 +84,7 @@ def kind_of(key: KeyLine) -> str:
 
 NAMING: Final[dict[str, Any]] = {
     "address": address,
-    "public": why.public,
+    "public": why.public_name,
     "hidden": without_addresses,
     "kind_of": kind_of,
     "counted": count,
@@ -95,7 +95,7 @@ NAMING: Final[dict[str, Any]] = {
 def _found(bridge: Bridge, text: str) -> ResponseReturnValue:
     """Redirect to the page of the person searched for."""
     with bridge.store.read() as conn:
-        name = why.address_of(conn, text[: why.LONGEST])
+        name = why.url_name(conn, text[: why.NAME_MAX])
     if name is None:
         what = "No such e-mail address is remembered" if text else "Type an id or an e-mail address"
         notice(f"{what}. {NO_ADDRESSES}" if text else f"{what}.")
@@ -108,7 +108,7 @@ def _person_page(bridge: Bridge, name: str) -> ResponseReturnValue:
     before = filters.row(request.args, "before")
     with bridge.store.read() as conn:
         view = why.person_page(conn, name, bridge.settings, before)
-        events = queries.find(conn, why.readable(name)[: why.LONGEST]).events if view is None else ()
+        events = queries.find(conn, why.cleaned(name)[: why.NAME_MAX]).events if view is None else ()
     if view is None:
         return page(
             "nobody.html", title="Nobody is known by this id", here="people", code=404, name=name, events=events
@@ -161,7 +161,7 @@ def _bindable(conn: Connection, settings: Settings) -> list[KeyLine]:
     event = re.fullmatch(r"ev_(\d{1,18})", request.args.get("event", ""))
     named = request.values.get("key", "")
     if named:
-        found = threads.named(conn, why.readable(named)[: why.LONGEST])
+        found = threads.named(conn, why.cleaned(named)[: why.NAME_MAX])
     else:
         found = threads.of_event(conn, int(event[1])) if event else []
     usable = [key for key in found if why.may_be_bound(key, settings)]
@@ -201,11 +201,11 @@ def _forget_key_form(bridge: Bridge) -> ResponseReturnValue:
 
 
 def _cut(conn: Connection) -> Cut:
-    named = why.readable(request.values.get("key", ""))[: why.LONGEST]
-    keys = [key for key in threads.named(conn, named) if named in (key.key, why.public(key))]
+    named = why.cleaned(request.values.get("key", ""))[: why.NAME_MAX]
+    keys = [key for key in threads.named(conn, named) if named in (key.key, why.public_name(key))]
     if len(keys) != 1:
         raise BridgeError("No key has this name any more. It may have been forgotten already.")
-    return linking.cut_of(conn, _key(keys[0]))
+    return linking.plan_cut(conn, _key(keys[0]))
 
 
 def _forget_key(bridge: Bridge) -> ResponseReturnValue:
@@ -228,7 +228,7 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
     name = request.args.get("person", "")
     if "@" in name:
         with bridge.store.read() as conn:
-            name = why.address_of(conn, name) or ""
+            name = why.url_name(conn, name) or ""
         return redirect(url_for("console.forget", person=name), 303)
     someone = _someone(bridge, name)
     found = _ids(request.args.get("found", ""))
@@ -248,8 +248,8 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
         what=what,
         found=",".join(map(str, sorted(what.found))),
         newest=newest,
-        how_much=linking.how_much(what.person),
-        mentioned=linking.mentioned(what.person),
+        how_much=linking.stored_amounts(what.person),
+        mentioned=linking.about_mentions(what.person),
         left=linking.left_to_do(what.person),
         **NAMING,
     )
@@ -266,15 +266,17 @@ def _forget(bridge: Bridge) -> ResponseReturnValue:
     return redirect(url_for("console.people"), 303)
 
 
-def _to_forget(bridge: Bridge, someone: Someone, found: Iterable[int], after: int | None) -> Forgetting:
-    linking.the_person(someone.name, someone.named)
+def _to_forget(bridge: Bridge, someone: NamedPerson, found: Iterable[int], after: int | None) -> Forgetting:
+    linking.require_one_person(someone.name, someone.named)
     preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
-    return linking.to_forget(bridge.store, preparer, linking.Sought(someone.named, someone.visitor), found, after)
+    return linking.plan_forgetting(
+        bridge.store, preparer, linking.WantedPerson(someone.named, someone.visitor), found, after
+    )
 
 
-def _someone(bridge: Bridge, name: str) -> Someone:
+def _someone(bridge: Bridge, name: str) -> NamedPerson:
     with bridge.store.read() as conn:
-        someone = why.who(conn, name)
+        someone = why.find_person(conn, name)
     if someone is None:
         raise BridgeError("Nobody is known by this id. They may have been forgotten already.")
     return someone

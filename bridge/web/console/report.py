@@ -71,7 +71,7 @@ def _shown(bridge: Bridge, told: Report, since: str) -> dict[str, Any]:
         "report": told,
         "summary": told.summary(PERIODS[since] * MS["d"]),
         "attributed": alarms.attribution_sentence,
-        "stands": describe.stands,
+        "stands": describe.state_in_words,
         "said": showable(bridge),
     }
 

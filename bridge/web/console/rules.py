@@ -86,7 +86,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
 
 def _warnings(bridge: Bridge) -> list[str]:
-    told = checking.judged(bridge.rules, bridge.settings.environ)
+    told = checking.findings(bridge.rules, bridge.settings.environ)
     return [*told.problems, *told.suspicions, *told.warnings]
 
 

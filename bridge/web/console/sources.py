@@ -103,7 +103,7 @@ def _view(bridge: Bridge, source: Source, seen: Snapshot) -> dict[str, Any]:
         "attributed": None if attribution is None else alarms.attribution_sentence(attribution),
         "advice": advice(source.provider, ()),
         "recipe": recipe,
-        "hand_over": None if recipe is None else setting_up.hand_over(recipe),
+        "hand_over": None if recipe is None else setting_up.hand_over_section(recipe),
         "has_snippet": recipe in snippet.TOOLS,
     }
 

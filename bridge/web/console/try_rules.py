@@ -50,7 +50,7 @@ class Attempt:
 
     @property
     def is_new(self) -> bool:
-        return self.stored.digest == editing.NEW
+        return self.stored.digest == editing.NO_FILE
 
     @property
     def source(self) -> str:
@@ -74,7 +74,7 @@ class Bench:
     def opened(self) -> Attempt | None:
         """The attempt that the URL requests; None if there is none yet."""
         wanted, layer, event = request.args.get("file", ""), request.args.get("layer", ""), self.event()
-        names = editing.names(self.folder)
+        names = editing.file_names(self.folder)
         if not wanted and layer:
             wanted = f"{layer}.yaml"
         if not wanted and event is not None:
@@ -84,7 +84,7 @@ class Bench:
         stored = editing.read(self.folder, wanted, self.known())
         text = stored.text
         if layer in shipped():
-            if stored.digest != editing.NEW:
+            if stored.digest != editing.NO_FILE:
                 raise EditRefused(f"{wanted} is there already: choose another name for the new layer, or edit it.")
             text = drafts.layer(layer)
         if event is not None and request.args.get("new"):
@@ -94,9 +94,9 @@ class Bench:
 
     def sent(self) -> Attempt:
         """The attempt in the form, whatever is on the disk now."""
-        name, text = request.form.get("file", "").strip(), editing.unified(request.form.get("text", ""))
+        name, text = request.form.get("file", "").strip(), editing.with_lf(request.form.get("text", ""))
         stored = editing.read(self.folder, name, self.known())
-        editing.require_takable(name, text, self.known())
+        editing.require_acceptable(name, text, self.known())
         return Attempt(stored, text, self.event(), request.values.get("event", ""))
 
     def event(self) -> Event | None:
@@ -140,7 +140,7 @@ class Bench:
             here="rules",
             code=code,
             attempt=attempt,
-            names=editing.names(self.folder),
+            names=editing.file_names(self.folder),
             shipped=sorted(shipped()),
             unsavable=editing.unsavable(self.folder, self.bridge.settings.environ),
             folder=self.folder.name,
@@ -179,7 +179,7 @@ class Bench:
     def save(self, attempt: Attempt) -> Response:
         """Save the text, if it is sound and the file is still as it was; else the page says why not."""
         name = attempt.stored.name
-        stored = replace(attempt.stored, digest=request.form.get("digest", editing.NEW))
+        stored = replace(attempt.stored, digest=request.form.get("digest", editing.NO_FILE))
         trial = self.check(attempt)
         try:
             editing.require_savable(self.folder, self.bridge.settings.environ)
@@ -236,7 +236,7 @@ def _sent(bench: Bench) -> Response:
             return bench.save(attempt)
         case "patch":
             return _download(bench, attempt)
-    stored = replace(attempt.stored, digest=request.form.get("digest", editing.NEW))  # a save compares it
+    stored = replace(attempt.stored, digest=request.form.get("digest", editing.NO_FILE))  # a save compares it
     return bench.show(replace(attempt, stored=stored), trial=bench.check(attempt))
 
 

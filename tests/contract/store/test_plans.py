@@ -106,11 +106,11 @@ def test_a_walk_over_a_table_would_be_seen(store, rows):
 
 MANY = 60_000  # from which on a planner that guesses goes wrong
 PAGES = {
-    "one event": lambda conn: event_page.tell(
+    "one event": lambda conn: event_page.event_story(
         conn, queries.show_event(conn, BIG_ID + 10), None, {}, (), personal=False
     ),
     "one person": lambda conn: why.person_page(conn, "visitor-000000010", settings.load({})),
-    "people": why.lately,
+    "people": why.recent_people,
     "the list": lambda conn: activity.page(conn, "events", activity.ActivityFilter()),
     "a verdict": lambda conn: activity.page(
         conn, "events", activity.ActivityFilter(source="stripe", verdict="unmatched")
@@ -185,7 +185,7 @@ def test_the_page_of_an_event_takes_as_many_statements_for_twenty_goals_as_for_o
             rows.attempt(goal, "not_sent")
             rows.attempt(goal, "delivered")
         with overheard(store) as said, store.read() as conn:
-            told = event_page.tell(conn, queries.show_event(conn, event), None, {}, (), personal=False)
+            told = event_page.event_story(conn, queries.show_event(conn, event), None, {}, (), personal=False)
             assert [len(goal.tries) for goal in told.goals] == [2] * goals
         return len(said)
 
