@@ -227,6 +227,8 @@ def test_told_twice_is_one_restore_and_one_later_is_another(store, clock):
             (now - HOUR, now + MINUTE),
             (now + HOUR, now + MINUTE + DAY),
         )
+    clock.advance(MINUTE)
+    assert told(now + DAY) == (now + HOUR, clock.now_ms), "nothing was stored since the last one"
 
 
 def test_the_back_up_is_as_old_as_its_newest_time(sending, store, clock):
@@ -257,6 +259,21 @@ def test_the_next_candidate_of_a_goal_is_looked_up_as_well(sending, clock):
     sending.run_for(5 * S)
     assert sending.told(goal) == ("delivered", "read_back")
     assert sending.website.asked("POST") == [visitor(1)]
+
+
+def test_of_two_restores_each_has_its_own_answer(sending, clock):
+    """Of the time before the first, the look said that the goal was not sent then."""
+    goal = sending.goal(visitor(1))
+    answers = []
+    for expected in ("pending", "delivered"):
+        sending.restore()
+        sending.settled()
+        assert sending.told(goal)[0] == expected
+        sending.recorded(visitor(1), clock.now_ms + MINUTE)
+        with sending.store.read() as conn:
+            marks = select(schema.attempts.c.outcome).where(restoring.is_restore_mark())
+            answers.append(conn.execute(marks.order_by(schema.attempts.c.id)).scalars().all())
+    assert answers == [["not_sent"], ["not_sent", "delivered"]]
 
 
 def test_thousands_that_are_looked_up_leave_every_second_slot_to_thousands_that_are_new(sending, clock):

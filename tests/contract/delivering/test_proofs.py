@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import pytest
 from identity_kit import ALICE, BOB, CAROL, DAY, MINUTE, Desk, stripe_event
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 from website import AWAY, Sending
 
 from bridge.alarms import alarms
@@ -145,6 +147,34 @@ def test_an_answer_that_does_not_tell_is_no_proof_and_is_asked_for_again(shop, f
     shop.website.failure = None
     shop.later(20 * MINUTE, nap_ms=MINUTE)
     assert shop.goal("purchase").state == "delivered"
+
+
+def test_while_nothing_is_said_of_one_the_pauses_between_the_questions_grow(shop):
+    shop.website.failure = AWAY
+    shop.sell(1, client_reference_id=ALICE)
+    shop.later(15 * MINUTE)
+    asked_at = [at_ms for at_ms, *_ in shop.website.said]
+    assert [then - at_ms for at_ms, then in itertools.pairwise(asked_at)] == [30_000, 2 * MINUTE, 10 * MINUTE]
+
+
+def test_an_answer_that_comes_after_the_lease_changes_nothing(shop):
+    """Another worker has asked by then."""
+    ask = shop.website.visitor_goals
+
+    def ask_slowly(destination, visitor):
+        shop.website.visitor_goals = ask
+        answer = ask(destination, visitor)
+        shop.website.known.add(ALICE)
+        shop.clock.advance(MINUTE)
+        shop.sending.new_worker().step()
+        return answer
+
+    shop.website.visitor_goals = ask_slowly
+    shop.sell(1, client_reference_id=ALICE)
+    with capture_logs() as lines:
+        shop.sending.worker.step()
+    assert [line["outcome"] for line in lines if line["event"] == "proof"] == ["known", "lease_over"]
+    assert ([proof.known for proof in shop.proofs()], shop.goal("purchase").visitor) == ([True], ALICE)
 
 
 def test_a_refusal_is_a_no(shop):

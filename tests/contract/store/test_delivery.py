@@ -21,6 +21,7 @@ from bridge.model import (
 )
 from bridge.store import facts
 from bridge.store.delivery import claims, pauses, restoring, statements
+from bridge.store.goals import statements as goal_statements
 from bridge.store.schema import attempts, destinations, events, goals, pace
 
 V1 = "00000000-0000-4000-8000-000000000001"
@@ -519,6 +520,16 @@ def test_a_destination_remembers_its_last_success_and_what_changed_is_said_once(
     assert desk.destination().last_success_at_ms == clock.now_ms - 3_000
 
 
+def test_a_success_is_recorded_once_a_second(desk, clock):
+    began, recorded = clock.now_ms, []
+    for at in (0, 999, 1_000, 500):  # in the end the clock is set back
+        clock.set(began + at)
+        desk.goal()
+        desk.send(DELIVERED)
+        recorded.append(desk.destination().last_success_at_ms - began)
+    assert recorded == [0, 0, 1_000, 500]
+
+
 def test_only_the_probe_itself_gives_its_turn_back(desk, clock):
     desk.run(lambda conn: claims.register(conn, destination="other", token_hash="t2"))
     desk.goal()
@@ -540,7 +551,7 @@ def test_the_same_key_again_ends_no_pause(desk):
 
 def test_a_new_key_has_strangers_asked_about_anew_at_its_own_destination(desk, clock):
     desk.run(lambda conn: claims.register(conn, destination="other", token_hash="t2"))
-    unknown = {"unknown_at_ms": clock.now_ms - 1, "unknown_visitor_tries": 3, "due_in": DAY}
+    unknown = {"unknown_at_ms": 1, "unknown_visitor_tries": 3, "due_in": DAY}
     given_up = {"state": "unattributed", "provenance": "{}", "due_in": DAY}
     stranger, fresh = desk.goal("a", **unknown), desk.goal("b", due_in=DAY)
     parked, elsewhere = desk.goal("c", state="parked", due_in=DAY), desk.goal("d", destination="other", **unknown)
@@ -668,6 +679,7 @@ def test_before_datafasts_clock_is_known_a_try_may_have_been_at_either_time(desk
     ("started", "ended", "window"),
     [
         (-10_000, -7_000, (-10_000, -7_000)),
+        (-7_000, -7_001, (-7_000, 53_000)),
         (-7_000, -10_000, (-7_000, 53_000)),  # the clock was set back meanwhile: as long as a lease
         (-10_000, None, (-10_000, 0)),
         (60_000, 61_000, (60_000, 61_000)),
@@ -722,8 +734,22 @@ def test_a_lease_that_is_no_longer_ours_is_not_given_back(desk, clock):
     assert [one.outcome for one in desk.tries(stale.goal.id)] == ["unconfirmed"]
 
 
+def test_a_proof_that_another_worker_has_leased_is_not_given_back(desk, clock):
+    desk.run(lambda conn: goal_statements.ask_about(conn, [("default", V1)], clock.now_ms))
+    stale = desk.claim()
+    clock.advance(60_000)
+    leased = desk.claim()
+    assert (stale.visitor, leased.visitor) == (V1, V1)
+    desk.run(lambda conn: claims.release(conn, stale))
+    assert isinstance(desk.claim(), NotYet)
+    desk.run(lambda conn: claims.release(conn, leased))
+    assert isinstance(desk.claim(), ProofClaim)
+
+
 def test_what_a_look_said_is_counted_and_what_it_found_is_dated(desk, clock):
-    lost = desk.goal()
+    lost, held = desk.goal(), desk.goal(V2, state="held")
+    try_of_held = {"goal_id": held, "kind": "send", "started_at_ms": 1, "outcome": "unconfirmed", "lease_token": "t"}
+    desk.run(lambda conn: conn.execute(attempts.insert().values(**try_of_held)))
     desk.send(LOST)
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     again = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED, 30_000, "answer_lost", "not there yet")
@@ -743,7 +769,7 @@ def test_what_a_look_said_is_counted_and_what_it_found_is_dated(desk, clock):
     sent, *looks = desk.tries(lost)
     assert (sent.server_started_at_ms, sent.outcome) == (clock.now_ms - 5_000, "unconfirmed")
     assert [one.kind for one in looks] == ["readback"] * 3
-    assert {one.server_started_at_ms for one in looks} == {None}
+    assert {one.server_started_at_ms for one in (*looks, *desk.tries(held))} == {None}
 
 
 # ------------------------------------------------------------------------------------------------ whose turn it is
@@ -761,6 +787,8 @@ def test_it_looks_again_when_the_next_one_is_due(desk, clock):
     desk.goal("b", due_in=3_000, state="unconfirmed")
     desk.goal("c", due_in=1_000, state="held")
     assert desk.claim() == NotYet(clock.now_ms + 3_000, clock.now_ms)
+    desk.run(lambda conn: goal_statements.ask_about(conn, [("default", V1)], clock.now_ms + 2_000))
+    assert desk.claim() == NotYet(clock.now_ms + 2_000, clock.now_ms)
 
 
 def test_what_is_due_is_taken_to_the_millisecond(desk, clock):
@@ -824,6 +852,13 @@ def test_while_nobody_is_known_who_was_asked_about_waits_for_an_hour_and_for_a_t
     assert isinstance(desk.claim(), NotYet) is not claimed
     took_turn = claimed and asked == -HOUR
     assert desk.destination().unknown_turn_at_ms == now + (10_000 if took_turn else turn_in)
+
+
+def test_while_somebody_is_known_who_was_asked_about_takes_no_turn(desk, clock):
+    desk.goal(unknown_at_ms=clock.now_ms - 1)
+    before = desk.destination().unknown_turn_at_ms
+    assert isinstance(desk.claim(), Claim)
+    assert desk.destination().unknown_turn_at_ms == before
 
 
 def test_two_goals_of_one_who_is_not_known_are_asked_about_as_one(desk, clock):

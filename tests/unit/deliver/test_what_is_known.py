@@ -16,6 +16,8 @@ from bridge.store import schema
 from bridge.store.goals import statements as goal_statements
 
 LEASE_MS, DEADLINE_MS = 60_000, 10_000
+DELIVERED = Outcome(OutcomeKind.DELIVERED, 200, event_id="e1")
+UNKNOWN = Outcome(OutcomeKind.UNKNOWN_VISITOR, 404)
 
 
 class Unlucky:
@@ -57,7 +59,7 @@ class Bridge:
         self.store, self.clock, self.unlucky = store, clock, Unlucky(store, clock)
         self.key, self.destinations, self.sent_to = "df_1", {}, []
         self.on_post = lambda: None
-        self.answer = Outcome(OutcomeKind.DELIVERED, 200, event_id="e1")
+        self.answer = DELIVERED
         self.claims, self.fail_to_claim_after = itertools.count(), None
         self.slept_ms = 0
         self.deliverer = Deliverer(
@@ -93,6 +95,16 @@ class Bridge:
     def change(self, **values):
         with self.store.write() as conn:
             conn.execute(update(schema.goals).values(**values))
+
+    def note_unknown(self):
+        with self.store.write() as conn:
+            goal_statements.note_unknown(conn, "default", "v")
+
+    @property
+    def unknown(self):
+        """The visitors on record as unknown."""
+        with self.store.read() as conn:
+            return conn.execute(select(schema.unknown_visitors.c.visitor)).scalars().all()
 
     @property
     def sent(self):
@@ -292,7 +304,7 @@ def test_destinations_without_a_key_are_left_alone(bridge):
     assert bridge.goal.state == "pending"
 
 
-@pytest.mark.parametrize(("due_in_ms", "wait_ms"), [(400, 400), (1_000, 1_000), (5_000, 1_000)])
+@pytest.mark.parametrize(("due_in_ms", "wait_ms"), [(1, 1), (400, 400), (1_000, 1_000), (5_000, 1_000)])
 def test_it_waits_until_the_next_goal_is_due_at_most_a_second(bridge, due_in_ms, wait_ms):
     bridge.change(due_at_ms=bridge.clock.now_ms + due_in_ms)
     assert bridge.deliverer.step() == wait_ms
@@ -334,20 +346,34 @@ def test_a_worker_that_is_to_stop_gives_back_what_it_claimed(bridge):
     assert (bridge.goal.state, bridge.goal.lease_token, bridge.sent, bridge.tries) == ("pending", None, 0, [])
 
 
-def test_an_answer_that_comes_after_the_lease_says_nothing_about_its_visitor(bridge):
+@pytest.mark.parametrize("on_record", [["v"], []], ids=["delivered", "visitor unknown for the last time"])
+def test_an_answer_that_comes_after_the_lease_says_nothing_about_its_visitor(bridge, on_record):
     """The goal is in doubt by then, and its read-back will tell."""
 
     def too_long():
-        with bridge.store.write() as conn:
-            goal_statements.note_unknown(conn, "default", "v")
         bridge.clock.advance(LEASE_MS)
         bridge.deliverer.sweep()
 
     bridge.on_post = too_long
+    if on_record:
+        bridge.note_unknown()
+    else:
+        bridge.answer = UNKNOWN
+        bridge.change(unknown_visitor_tries=99)
     assert bridge.deliverer.step() is None
-    assert (bridge.goal.state, bridge.sent) == ("unconfirmed", 1)
-    with bridge.store.read() as conn:
-        assert conn.execute(select(schema.unknown_visitors.c.visitor)).scalars().all() == ["v"]
+    assert (bridge.goal.state, bridge.sent, bridge.unknown) == ("unconfirmed", 1, on_record)
+
+
+@pytest.mark.parametrize(
+    ("answer", "on_record"),
+    [(DELIVERED, []), (UNKNOWN, ["v"]), (Outcome(OutcomeKind.REJECTED, 400), ["v"])],
+    ids=["delivered", "visitor unknown", "rejected"],
+)
+def test_a_visitor_who_was_unknown_is_forgotten_as_soon_as_a_goal_is_delivered(bridge, answer, on_record):
+    bridge.note_unknown()
+    bridge.answer = answer
+    bridge.step()
+    assert bridge.unknown == on_record
 
 
 @pytest.mark.parametrize("says_its_time", [True, False])
@@ -368,6 +394,27 @@ def test_the_time_at_datafast_is_noted_ahead_once_its_clock_was_compared_with_ou
         bridge.step()
         bridge.clock.advance(1_000)
     assert ahead == [False, False, says_its_time]  # the second was claimed together with the first's answer
+
+
+def test_the_time_in_an_answer_that_comes_after_the_lease_is_compared_with_nothing(bridge):
+    """What an earlier process learned about the clocks may be wrong by now."""
+    bridge.queue(2)
+    bridge.answer = Outcome(OutcomeKind.DELIVERED, 200, event_id="e1", server_now_ms=bridge.clock.now_ms)
+
+    def too_long():
+        with bridge.store.write() as conn:
+            conn.execute(update(schema.destinations).values(clock_skew_ms=90_000))
+        bridge.clock.advance(LEASE_MS)
+        bridge.deliverer.sweep()
+
+    bridge.on_post = too_long
+    bridge.step()
+    bridge.on_post = lambda: None
+    bridge.answer = Outcome(OutcomeKind.DELIVERED, 200, event_id="e2")
+    bridge.step()
+    with bridge.store.read() as conn:
+        times = conn.execute(select(schema.attempts.c.server_started_at_ms)).scalars().all()
+    assert (bridge.sent, times) == (2, [None, None])
 
 
 def test_a_pause_and_its_end_are_logged_once_each(bridge):
