@@ -197,7 +197,7 @@ def _post(act: Act, stage: Stage) -> Sent:
     known = dict(stage.secrets)
     if act.how == FORGED:
         known[act.step.source] = _secret()
-    return next(simulator.play([act.step], [stage.url], known, now_s=time.time, sleep=time.sleep))
+    return next(simulator.play([act.step], [stage.url], known, time.time))
 
 
 def _await(parts: Sequence[DemoProcess], acts: Sequence[Act], stage: Stage) -> list[tuple[Any, Any]]:

@@ -117,7 +117,7 @@ def _scenario(screen: Screen, name: str, targets: Sequence[str], given: Mapping[
         steps = mix.reordered(steps, seed=seed)
     secrets = simulator.secrets_from(resources.environ(), steps)
     sent: list[Sent] = []
-    for outcome in simulator.play(steps, targets, secrets, now_s=time.time, sleep=time.sleep):
+    for outcome in simulator.play(steps, targets, secrets, time.time):
         _show(screen, outcome, len(sent), len(steps))
         sent.append(outcome)
     return sent, seed

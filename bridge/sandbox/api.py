@@ -59,12 +59,12 @@ def _success(data: Any, **more: Any) -> Response:
 @api.errorhandler(Refusal)
 def _refused(refusal: Refusal) -> tuple[Response, int, dict[str, str]]:
     options = world().options
-    told: dict[str, Any] = dict(refusal.fields)
+    body: dict[str, Any] = dict(refusal.fields)
     if options.error_form == "text":
-        told["error"] = refusal.message
+        body["error"] = refusal.message
     elif options.rate_envelope or refusal.status != 429:
-        told |= {"status": "error", "error": {"code": refusal.status, "message": refusal.message}}
-    return jsonify(told), refusal.status, refusal.headers
+        body |= {"status": "error", "error": {"code": refusal.status, "message": refusal.message}}
+    return jsonify(body), refusal.status, refusal.headers
 
 
 # ------------------------------------------------------------------------------------------------------------ goals
@@ -92,8 +92,8 @@ def delete_goals() -> Response:
     if bool(start) != bool(end):
         raise Refusal(400, "A time range needs both start and end")
     world().delete_goals(site, visitor=visitor, name=name, start_ms=_moment(start, "start"), end_ms=_moment(end, "end"))
-    told = {"message": "Goal events deleted successfully" + (" within time range" if start else "")}
-    return _success([told | ({"goal_name": name} if name else {}) | {"timeRange": {"start": start, "end": end}}])
+    result = {"message": "Goal events deleted successfully" + (" within time range" if start else "")}
+    return _success([result | ({"goal_name": name} if name else {}) | {"timeRange": {"start": start, "end": end}}])
 
 
 def _moment(text: str | None, name: str) -> int | None:
@@ -120,8 +120,8 @@ def get_visitor(visitor: str) -> Response:
     else:
         activity["completedGoals"] = [_entry(goal) | {"origin": "manual"} for goal in goals]
     profile = world().profiles.get((site.domain, visitor.lower()))
-    told = {"visitorId": visitor, "identity": {}, "activity": activity, "prediction": None}
-    return _success(told | ({"profile": profile} if profile else {}))
+    data = {"visitorId": visitor, "identity": {}, "activity": activity, "prediction": None}
+    return _success(data | ({"profile": profile} if profile else {}))
 
 
 def _require_visitor(visitor: str) -> None:
@@ -136,23 +136,25 @@ def _require_visitor(visitor: str) -> None:
 
 def _entry(goal: Recorded) -> dict[str, Any]:
     options = world().options
-    told: dict[str, Any] = {"name": goal.name, "timestamp": iso(goal.at_ms)}
+    entry: dict[str, Any] = {"name": goal.name, "timestamp": iso(goal.at_ms)}
     if options.tell_description and goal.description:
-        told["description"] = goal.description
+        entry["description"] = goal.description
     if options.tell_event_id:
-        told["eventId"] = goal.event_id
-    return told
+        entry["eventId"] = goal.event_id
+    return entry
 
 
 @api.get("/visitors")
 def list_visitors() -> Response:
     site = _enter("analytics:read")
     limit, offset = _page(most=250)
-    wanted = request.args.get("completedGoal")
+    goal_name = request.args.get("completedGoal")
     found = world().visitors(site)
-    if wanted:
-        found = [one for one in found if any(goal.name == wanted for goal in world().goals_of(site, one))]
-    rows = [{"visitorId": one, "activity": {"visitCount": 1}} for one in found[offset : offset + limit]]
+    if goal_name:
+        found = [
+            visitor for visitor in found if any(goal.name == goal_name for goal in world().goals_of(site, visitor))
+        ]
+    rows = [{"visitorId": visitor, "activity": {"visitCount": 1}} for visitor in found[offset : offset + limit]]
     more = offset + limit < len(found)
     return _success(rows, pagination={"limit": limit, "offset": offset, "total": len(found), "hasMore": more})
 
@@ -202,8 +204,8 @@ def post_payment() -> Response:
     known = isinstance(visitor, str) and bool(visitor) and world().state(visitor) == "known"
     if visitor and not known and world().options.unknown_payer == "refuse":
         raise Refusal(404, f"First event not found for visitor {visitor}")
-    place = (site.domain, str(transaction))
-    if world().payments.setdefault(place, body) is not body:
+    key = (site.domain, str(transaction))
+    if world().payments.setdefault(key, body) is not body:
         message = "Payment already recorded: duplicate transaction_id"
         if world().options.duplicate_payment >= 400:
             raise Refusal(world().options.duplicate_payment, message)
@@ -222,10 +224,10 @@ def post_identify() -> Response:
     if not isinstance(visitor, str) or not VISITOR.fullmatch(visitor):
         raise Refusal(400, "datafast_visitor_id is required and must be a UUID v4")
     _require_visitor(visitor)
-    place = (site.domain, visitor.lower())
-    before = world().profiles.get(place)
-    now = {**(before or {}), **{key: value for key, value in body.items() if key != "datafast_visitor_id"}}
-    world().profiles[place] = now
+    profile_key = (site.domain, visitor.lower())
+    before = world().profiles.get(profile_key)
+    now = {**(before or {}), **{name: value for name, value in body.items() if name != "datafast_visitor_id"}}
+    world().profiles[profile_key] = now
     action = "created" if before is None else "unchanged" if before == now else "updated"
     message = f"Profile {action} successfully"
     return _success({"message": message, "profileId": f"profile_{visitor[:8]}", "action": action})

@@ -38,7 +38,7 @@ def _row(goal: Recorded) -> dict[str, Any]:
     return {"goal": goal, "date": date, "clock": clock.partition(".")[0]}
 
 
-def _fault(message: str) -> tuple[Response, int]:
+def _bad_request(message: str) -> tuple[Response, int]:
     return jsonify({"error": message}), 400
 
 
@@ -54,20 +54,21 @@ def seed_visitors() -> Any:
     items = _items()
     for item in items:
         if not isinstance(item, dict) or not isinstance(item.get("id"), str):
-            return _fault('a visitor is {"id": "…", "state": "known", "known_after_ms": 0}')
+            return _bad_request('a visitor is {"id": "…", "state": "known", "known_after_ms": 0}')
         if item.get("state", "known") not in _STATES:
-            return _fault(f"state must be one of {', '.join(_STATES)}")
+            return _bad_request(f"state must be one of {', '.join(_STATES)}")
         if not isinstance(item.get("known_after_ms", 0), int):
-            return _fault("known_after_ms must be a whole number")
+            return _bad_request("known_after_ms must be a whole number")
     for item in items:
         world().seed(item["id"], item.get("state", "known"), item.get("known_after_ms", 0))
     return jsonify({"seeded": len(items)})
 
 
 @control.get("/__fake__/visitors")
-def tell_visitors() -> Response:
-    told = [{"id": one, "state": world().state(one), **asdict(seed)} for one, seed in world().seeds().items()]
-    return jsonify({"visitors": [row | {"state": world().state(row["id"])} for row in told]})
+def show_visitors() -> Response:
+    seeds = world().seeds().items()
+    rows = [{"id": visitor, **asdict(seed), "state": world().state(visitor)} for visitor, seed in seeds]
+    return jsonify({"visitors": rows})
 
 
 @control.delete("/__fake__/visitors")
@@ -77,12 +78,12 @@ def forget_visitors() -> Response:
 
 
 @control.get("/__fake__/events")
-def tell_events() -> Response:
+def show_events() -> Response:
     """All recorded goals, oldest first; `?since=120` omits the first 120, `?visitor=` and `?name=` filter."""
     args = request.args
     goals = world().goals(max(args.get("since", 0, type=int), 0))
     visitor, name = args.get("visitor"), args.get("name")
-    chosen = [goal.told() for goal in goals if visitor in (None, goal.visitor) and name in (None, goal.name)]
+    chosen = [goal.to_json() for goal in goals if visitor in (None, goal.visitor) and name in (None, goal.name)]
     return jsonify({"count": world().count(), "events": chosen})
 
 
@@ -93,10 +94,10 @@ def forget_events() -> Response:
 
 
 @control.get("/__fake__/payments")
-def tell_payments() -> Response:
+def show_payments() -> Response:
     """All recorded payments as they were sent, oldest first."""
-    told = [{"website": website, **body} for (website, _), body in world().payments.items()]
-    return jsonify({"count": len(told), "payments": told})
+    payments = [{"website": website, **body} for (website, _), body in world().payments.items()]
+    return jsonify({"count": len(payments), "payments": payments})
 
 
 @control.delete("/__fake__/payments")
@@ -106,7 +107,7 @@ def forget_payments() -> Response:
 
 
 @control.get("/__fake__/requests")
-def tell_requests() -> Response:
+def show_requests() -> Response:
     """Every request to the API: `at_ms`, `method`, `path`, `status`, `fault`."""
     return jsonify({"requests": world().requests()})
 
@@ -123,21 +124,21 @@ def put_faults() -> Any:
     try:
         wanted = [faults.read(item if isinstance(item, dict) else {}) for item in _items()]
     except ValueError as error:
-        return _fault(str(error))
+        return _bad_request(str(error))
     for fault, times in wanted:
         world().faults.put(fault, times)
-    return jsonify(world().faults.told())
+    return jsonify(world().faults.to_json())
 
 
 @control.get("/__fake__/faults")
-def tell_faults() -> Response:
-    return jsonify(world().faults.told())
+def show_faults() -> Response:
+    return jsonify(world().faults.to_json())
 
 
 @control.delete("/__fake__/faults")
 def clear_faults() -> Response:
     world().faults.clear()
-    return jsonify(world().faults.told())
+    return jsonify(world().faults.to_json())
 
 
 @control.post("/__fake__/options")
@@ -147,14 +148,14 @@ def change_options() -> Any:
     try:
         world().options = changed(world().options, item if isinstance(item, dict) else {})
     except ValueError as error:
-        return _fault(str(error))
-    return tell_options()
+        return _bad_request(str(error))
+    return show_options()
 
 
 @control.get("/__fake__/options")
-def tell_options() -> Response:
-    told = asdict(world().options)
-    return jsonify({name: value for name, value in told.items() if name not in ("keys", "tokens")})
+def show_options() -> Response:
+    options = asdict(world().options)
+    return jsonify({name: value for name, value in options.items() if name not in ("keys", "tokens")})
 
 
 @control.post("/__fake__/clock")
@@ -163,12 +164,12 @@ def set_clock() -> Any:
     item = _items()[0]
     values = item if isinstance(item, dict) else {}
     if set(values) - {"now_ms", "advance_ms"} or not all(type(value) is int for value in values.values()):
-        return _fault('a clock is set by {"now_ms": …} or {"advance_ms": …}, in whole milliseconds')
+        return _bad_request('a clock is set by {"now_ms": …} or {"advance_ms": …}, in whole milliseconds')
     world().set_clock(**values)
-    return tell_clock()
+    return show_clock()
 
 
 @control.get("/__fake__/clock")
-def tell_clock() -> Response:
+def show_clock() -> Response:
     now_ms = world().now_ms()
     return jsonify({"now_ms": now_ms, "now": iso(now_ms)})

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """carried_out: before the answer goes wrong. status, body: of an answer that replaces the real one.
+    """One way in which an answer goes wrong.
 
+    carried_out: whether the request is carried out first. status, body: of an answer that replaces the real one.
     end: `answer` normally, `drop` the connection (FIN), `reset` it (RST), `cut` the answer in its body, `drip` it byte
     by byte from its status line on, or `hang` for hang_ms and then drop.
     """
@@ -102,7 +103,7 @@ class Plan:
             self._queue.clear()
             self._met.clear()
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The waiting faults, and those that requests have met so far."""
         with self._lock:
             return {"waiting": [fault.kind for fault in self._queue], "met": dict(self._met), "kinds": list(KINDS)}

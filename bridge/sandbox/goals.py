@@ -134,7 +134,7 @@ def _key(key: str, options: Options) -> str:
 def _text(value: Any, options: Options) -> str:
     if not isinstance(value, str) and options.other_values == "refuse":
         _refuse("Invalid metadata value: must be a string")
-    text = _as_javascript_says(value)
+    text = _as_javascript_string(value)
     while _length(text, options) > 255:
         if options.long_values == "refuse":
             _refuse("Invalid metadata value: at most 255 characters")
@@ -144,7 +144,7 @@ def _text(value: Any, options: Options) -> str:
     return text.strip() if options.clean_values else text
 
 
-def _as_javascript_says(value: Any) -> str:
+def _as_javascript_string(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -152,7 +152,7 @@ def _as_javascript_says(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, list):
-        return ",".join(map(_as_javascript_says, value))
+        return ",".join(map(_as_javascript_string, value))
     return "[object Object]" if isinstance(value, dict) else str(value)
 
 

@@ -1,7 +1,7 @@
 """A stand-in for DataFast on this machine, for the demo, the tests and the benchmark.
 
-`create` makes the application, `serve` runs it until it is stopped, `start` runs it in a thread. It follows DataFast's
-documentation and knows nothing of the bridge, so that it shares none of its mistakes.
+`create` makes the application, `Sandbox.run` serves it until it is stopped, `start` serves it in a thread. It follows
+DataFast's documentation and knows nothing of the bridge, so that it shares none of its mistakes.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-__all__ = ["Options", "Sandbox", "Token", "create", "serve", "start"]
+__all__ = ["Options", "Sandbox", "Token", "create", "start"]
 
 
 def create(options: Options | None = None) -> Flask:
-    """Make the application. Faults need a real connection, so they work under `serve` and `start` only."""
+    """Make the application. Faults need a real connection, so they work in a running `Sandbox` only."""
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["sandbox"] = World(options or Options())
@@ -91,14 +91,3 @@ class Sandbox:
 def start(options: Options | None = None, *, host: str = "127.0.0.1", port: int = 0) -> Sandbox:
     """Run a stand-in in a thread of this process; port 0 takes a free one."""
     return Sandbox(options, host=host, port=port).start()
-
-
-def serve(host: str = "127.0.0.1", port: int = 8100, options: Options | None = None) -> None:
-    """Run a stand-in until the process is interrupted. OSError if the port is taken."""
-    sandbox = Sandbox(options, host=host, port=port)
-    try:
-        sandbox.run()
-    except KeyboardInterrupt:
-        return
-    finally:
-        sandbox._server.server_close()  # noqa: SLF001 - in its own module

@@ -84,10 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _ask(self, body: bytes) -> _Payload:
-        told: dict[str, Any] = {}
+        started: dict[str, Any] = {}
 
         def start_response(status: str, headers: Sequence[tuple[str, str]], _: Any = None) -> Callable[[bytes], Any]:
-            told.update(status=int(status.split(" ", 1)[0]), headers=headers)
+            started.update(status=int(status.split(" ", 1)[0]), headers=headers)
             return lambda _: None
 
         pieces: Iterable[bytes] = self.server.app(self._environ(body), start_response)
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             payload = b"".join(pieces)
         finally:
             getattr(pieces, "close", lambda: None)()
-        return _Payload(told["status"], told["headers"], payload)
+        return _Payload(started["status"], started["headers"], payload)
 
     def _environ(self, body: bytes) -> dict[str, Any]:
         url = urlsplit(self.path)
@@ -189,8 +189,8 @@ def _spoiled(answer: _Payload, fault: Fault) -> _Payload:
         "text": f'{{"error":"{message}"}}'.encode(),
         "envelope": f'{{"status":"error","error":{{"code":{fault.status},"message":"{message}"}}}}'.encode(),
     }
-    wait = [("Retry-After", str(fault.retry_after_s))] if fault.retry_after_s else []
-    return _Payload(fault.status, [("Content-Type", "application/json"), *wait], bodies[fault.body])
+    retry_after = [("Retry-After", str(fault.retry_after_s))] if fault.retry_after_s else []
+    return _Payload(fault.status, [("Content-Type", "application/json"), *retry_after], bodies[fault.body])
 
 
 class Server(ThreadingHTTPServer):

@@ -1,7 +1,7 @@
 """Plays providers: turns the steps of a scenario into signed requests, and posts them.
 
 `request` is pure (tests and the benchmark use only this); `play` and `post` are the only parts that use the network.
-The clock and the pause between two requests are passed in.
+The clock is passed in.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from bridge.sandbox.scenarios import Step
 
 _ANSWER_CHARACTERS: Final = 200
+_TIMEOUT_S: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,44 +125,33 @@ def play(
     steps: Sequence[Step],
     targets: Sequence[str],
     secrets: Mapping[str, str],
-    *,
     now_s: Callable[[], float],
-    sleep: Callable[[float], None],
-    speed: float | None = None,
-    deadline_s: float = 10,
 ) -> Iterator[Sent]:
-    """Post the steps one after another, to each target in turn (several machines of one bridge).
-
-    speed: how many seconds of the story pass per second; None: no pauses.
-    """
+    """Post the steps one after another, to each target in turn (several machines of one bridge)."""
     bases = itertools.cycle(targets)
     with requests.Session() as session:
         session.trust_env = False  # no proxy and no .netrc between a test and what it tests
-        told_s = steps[0].at_s if steps else 0
         for step in steps:
-            if speed and step.at_s > told_s:
-                sleep((step.at_s - told_s) / speed)
-                told_s = step.at_s
             url = target(next(bases), step.source)
-            yield _post(session, step, url, request(step, secrets[step.source], int(now_s())), deadline_s)
+            yield _post(session, step, url, request(step, secrets[step.source], int(now_s())))
 
 
-def post(step: Step, url: str, signed: Signed, *, deadline_s: float = 10) -> Sent:
+def post(step: Step, url: str, signed: Signed) -> Sent:
     """Post one request."""
     with requests.Session() as session:
         session.trust_env = False
-        return _post(session, step, url, signed, deadline_s)
+        return _post(session, step, url, signed)
 
 
-def _post(session: requests.Session, step: Step, url: str, signed: Signed, deadline_s: float) -> Sent:
+def _post(session: requests.Session, step: Step, url: str, signed: Signed) -> Sent:
     started = time.perf_counter()
     try:
-        answer = session.post(url, data=signed.body, headers=signed.headers, timeout=deadline_s, allow_redirects=False)
+        answer = session.post(url, data=signed.body, headers=signed.headers, timeout=_TIMEOUT_S, allow_redirects=False)
     except requests.RequestException as error:
         elapsed = (time.perf_counter() - started) * 1000
         return Sent(step, url, None, elapsed, _why(error), unreachable=_is_unreachable(error))
     elapsed = (time.perf_counter() - started) * 1000
-    return Sent(step, url, answer.status_code, elapsed, _said(answer.text))
+    return Sent(step, url, answer.status_code, elapsed, _status_in(answer.text))
 
 
 def _is_unreachable(error: requests.RequestException) -> bool:
@@ -177,7 +167,7 @@ def _why(error: requests.RequestException) -> str:
     return "nobody listens there" if isinstance(error, requests.ConnectionError) else type(error).__name__
 
 
-def _said(text: str) -> str:
+def _status_in(text: str) -> str:
     """The `status` of the bridge's JSON, or the beginning of any other answer."""
     try:
         status = json.loads(text)["status"]

@@ -165,8 +165,8 @@ def _enter(key: str, account: str) -> None:
 
 
 def _require(key: str, permission: str, account: str) -> None:
-    may = stripe_world().permissions.get(key)
-    if may is not None and permission not in may:
+    allowed = stripe_world().permissions.get(key)
+    if allowed is not None and permission not in allowed:
         raise _Refusal(
             403,
             f"The provided key '{key[:8]}***' does not have the required permissions for this endpoint on account"
@@ -209,11 +209,11 @@ def _visible(thing: Mapping[str, Any], key: str) -> bool:
 
 
 def _matches(thing: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    for name, value in wanted.items():
+    for name, expected in wanted.items():
         outer, _, inner = name.rstrip("]").partition("[")
-        there: Any = thing.get(outer)
-        there = there.get(inner) if inner and isinstance(there, dict) else there
-        if (there.get("id") if isinstance(there, dict) else there) != value:
+        value: Any = thing.get(outer)
+        value = value.get(inner) if inner and isinstance(value, dict) else value
+        if (value.get("id") if isinstance(value, dict) else value) != expected:
             return False
     return True
 
@@ -237,21 +237,21 @@ def seed() -> Any:
 
     keys: what a key may read; null: the key is invalid.
     """
-    told = request.get_json(force=True, silent=True)
+    wanted = request.get_json(force=True, silent=True)
     try:
-        if not isinstance(told, dict):
+        if not isinstance(wanted, dict):
             raise TypeError  # noqa: TRY301 - one sentence for everything that is not a seed
-        stripe_world().seed(told.get("objects", ()), told.get("account", OWN))
-        stripe_world().permissions.update(told.get("keys", {}))
-        if "fail" in told:
-            stripe_world().fail(**told["fail"])
+        stripe_world().seed(wanted.get("objects", ()), wanted.get("account", OWN))
+        stripe_world().permissions.update(wanted.get("keys", {}))
+        if "fail" in wanted:
+            stripe_world().fail(**wanted["fail"])
     except (TypeError, KeyError, ValueError):
         return jsonify({"error": 'send {"objects": […], "account"?, "keys"?: {key: [permission, …]}, "fail"?}'}), 400
-    return tell()
+    return show()
 
 
 @stripe_api.get("/__fake__/stripe")
-def tell() -> Response:
+def show() -> Response:
     """The requests so far, and the number of objects."""
     return jsonify({"objects": len(stripe_world().objects), "requests": list(stripe_world().requests)})
 
@@ -260,4 +260,4 @@ def tell() -> Response:
 def forget() -> Response:
     """Forget everything."""
     current_app.extensions["sandbox.stripe"] = StripeWorld()
-    return tell()
+    return show()

@@ -49,7 +49,7 @@ class Recorded:
     headers: Mapping[str, str] = field(repr=False)
     raw: str = field(repr=False)
 
-    def told(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "event_id": self.event_id,
             "at_ms": self.at_ms,
@@ -117,22 +117,22 @@ class World:
         """The website of a key or token; Refusal 401, 400 or 403 (C1 to C4)."""
         options = self.options
         if key in options.keys:
-            place = options.keys.index(key)
-            site = PlayedWebsite(_site_id(options, place), _domain(options, place), key)
+            index = options.keys.index(key)
+            site = PlayedWebsite(_site_id(options, index), _domain(options, index), key)
         else:
             token = next((token for token in options.tokens if token.text == key), None)
             if token is None:
                 raise Refusal(401, "Invalid API key")
-            site = self._of_token(token, website_id, scope)
+            site = self._website_of_token(token, website_id, scope)
         if options.suspended and scope != "analytics:read":
             raise Refusal(403, "Tracking suspended for this website.")
         return site
 
-    def _of_token(self, token: Token, website_id: str | None, scope: str) -> PlayedWebsite:
+    def _website_of_token(self, token: Token, website_id: str | None, scope: str) -> PlayedWebsite:
         options = self.options
         if not website_id:
             raise Refusal(options.token_without_website, "websiteId is required with an account token")
-        ids = [_site_id(options, place) for place in range(max(1, len(options.keys)))]
+        ids = [_site_id(options, index) for index in range(max(1, len(options.keys)))]
         if website_id not in ids or (token.websites and website_id not in token.websites):
             raise Refusal(403, "This token has no access to the website")
         if not {"*", scope} & set(token.scopes):
@@ -252,7 +252,7 @@ class World:
     ) -> int:
         """Delete what matches every given filter; returns how many."""
 
-        def doomed(goal: Recorded) -> bool:
+        def matches(goal: Recorded) -> bool:
             return (
                 goal.website == website.domain
                 and (visitor is None or goal.visitor.lower() == visitor.lower())
@@ -262,7 +262,7 @@ class World:
             )
 
         with self._lock:
-            kept = [goal for goal in self._goals if not doomed(goal)]
+            kept = [goal for goal in self._goals if not matches(goal)]
             deleted = len(self._goals) - len(kept)
             self._keep(kept)
         return deleted
@@ -283,7 +283,7 @@ class World:
         self._requests.append(row)
 
     def requests(self) -> list[dict[str, Any]]:
-        """The latest requests to the API, including refused and failed ones: time, what, status and fault."""
+        """The latest requests to the API, refused and failed ones included: time, method, path, status and fault."""
         with self._lock:
             return list(self._requests)
 
@@ -291,9 +291,9 @@ class World:
         self._requests.clear()
 
 
-def _site_id(options: Options, place: int) -> str:
-    return f"{int(options.website_id, 16) + place:024x}"
+def _site_id(options: Options, index: int) -> str:
+    return f"{int(options.website_id, 16) + index:024x}"
 
 
-def _domain(options: Options, place: int) -> str:
-    return options.domain if place == 0 else f"{place + 1}.{options.domain}"
+def _domain(options: Options, index: int) -> str:
+    return options.domain if index == 0 else f"{index + 1}.{options.domain}"

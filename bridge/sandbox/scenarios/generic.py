@@ -19,7 +19,7 @@ def _send(story: Story, visitor: str, event: str, metadata: Mapping[str, str]) -
 
 
 def application(story: Story) -> None:
-    """Your own application tells: signed up, invited a colleague, booked a demo."""
+    """Your own application reports a sign-up, an invited colleague and a booked demo."""
     visitor = story.visitor()
     _send(story, visitor, "signup", {"plan": "free", "method": "google"})
     story.wait(hours=2)

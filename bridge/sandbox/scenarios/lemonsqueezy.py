@@ -39,7 +39,7 @@ def subscription(story: Story) -> None:
 
 
 def trial(story: Story) -> None:
-    """A trial (an order of nothing is no purchase) that turns into a paying customer and takes a bigger plan."""
+    """A trial (a free order is not a purchase) that becomes a paid subscription, and later a bigger plan."""
     store = LemonSqueezyStore(story)
     sale = store.subscribe(story.visitor(), 2900, trial_days=7)
     story.wait(days=7)
@@ -70,7 +70,7 @@ def licence(story: Story) -> None:
 
 
 def paused(story: Story) -> None:
-    """A subscription is paused and goes on (no goal unless switched on)."""
+    """A subscription is paused and unpaused (no goal unless the rule is switched on)."""
     store = LemonSqueezyStore(story)
     sale = store.subscribe(story.visitor(), 1900)
     story.wait(days=8)

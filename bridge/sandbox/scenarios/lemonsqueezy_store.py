@@ -39,8 +39,8 @@ def _priced(attributes: Object, total: int, currency: str) -> None:
 
 
 @dataclass(slots=True)
-class Thing:
-    """One object of the store: its JSON:API type, its id and its attributes."""
+class Resource:
+    """One JSON:API resource of the store: its type, its id and its attributes."""
 
     type: str
     id: int
@@ -52,8 +52,8 @@ class Sale:
     """An order, its subscription if it began one, and the visitor who placed the order."""
 
     visitor: str
-    order: Thing
-    subscription: Thing | None = None
+    order: Resource
+    subscription: Resource | None = None
     total: int = 0
     currency: str = "USD"
 
@@ -64,19 +64,19 @@ class Sale:
 
 
 class LemonSqueezyStore:
-    """One store. Each method is something that happens in it, and tells the webhooks about it."""
+    """One store. Each method is something that happens in it, and records the webhooks that report it."""
 
     def __init__(self, story: Story) -> None:
         self.story = story
         self._customer = story.ids.number(7)
 
-    # ------------------------------------------------------------------------------------------------ telling
+    # ------------------------------------------------------------------------------------------------ recording
 
-    def event(self, name: str, thing: Thing, visitor: str | None, *goals: Expected) -> None:
+    def event(self, name: str, resource: Resource, visitor: str | None, *goals: Expected) -> None:
         meta: Object = {"test_mode": self.story.test, "event_name": name, "webhook_id": self.story.ids.uuid()}
         if visitor:
             meta["custom_data"] = {"datafast_visitor_id": visitor}
-        body = {"meta": meta, "data": self._document(thing)}
+        body = {"meta": meta, "data": self._document(resource)}
         self.story.tell(
             source="lemonsqueezy",
             wire="lemonsqueezy",
@@ -86,28 +86,28 @@ class LemonSqueezyStore:
             goals=goals,
         )
 
-    def _document(self, thing: Thing) -> Object:
-        here = f"{_API}/{thing.type}/{thing.id}"
-        names = shapes.lemonsqueezy(thing.type)["relationships"]
+    def _document(self, resource: Resource) -> Object:
+        here = f"{_API}/{resource.type}/{resource.id}"
+        names = shapes.lemonsqueezy(resource.type)["relationships"]
         relationships = {
             name: {"links": {"related": f"{here}/{name}", "self": f"{here}/relationships/{name}"}} for name in names
         }
-        self._sign_urls(thing)
+        self._sign_urls(resource)
         return {
-            "type": thing.type,
-            "id": str(thing.id),
-            "attributes": copy.deepcopy(thing.attributes),
+            "type": resource.type,
+            "id": str(resource.id),
+            "attributes": copy.deepcopy(resource.attributes),
             "relationships": relationships,
             "links": {"self": here},
         }
 
-    def _sign_urls(self, thing: Thing) -> None:
+    def _sign_urls(self, resource: Resource) -> None:
         """Sign the links in a body again, as for every rendering."""
-        for name in thing.attributes.get("urls", {}):
+        for name in resource.attributes.get("urls", {}):
             tail = f"expires={self.story.now_s + DAY_S}&signature={self.story.ids.hex(64)}"
-            thing.attributes["urls"][name] = f"https://app.lemonsqueezy.com/my-orders/{thing.id}/{name}?{tail}"
+            resource.attributes["urls"][name] = f"https://app.lemonsqueezy.com/my-orders/{resource.id}/{name}?{tail}"
 
-    def _thing(self, kind: str, **values: Any) -> Thing:
+    def _resource(self, kind: str, **values: Any) -> Resource:
         attributes = shapes.lemonsqueezy(kind)["attributes"]
         now = _when(self.story.now_s)
         attributes |= {"created_at": now, "updated_at": now, "customer_id": self._customer}
@@ -115,17 +115,17 @@ class LemonSqueezyStore:
         unknown = values.keys() - attributes.keys()
         if unknown:
             raise KeyError(f"{kind} has no {sorted(unknown)}")
-        return Thing(kind, self.story.ids.number(7), attributes | values)
+        return Resource(kind, self.story.ids.number(7), attributes | values)
 
-    def _touch(self, thing: Thing, **values: Any) -> None:
-        thing.attributes |= {"updated_at": _when(self.story.now_s), **values}
+    def _touch(self, resource: Resource, **values: Any) -> None:
+        resource.attributes |= {"updated_at": _when(self.story.now_s), **values}
 
     # -------------------------------------------------------------------------------------------------- orders
 
     def order(self, visitor: str, total: int, *, currency: str = "USD", product: str = "Pro plan") -> Sale:
         """A paid order: one `order_created`."""
         ids, now = self.story.ids, _when(self.story.now_s)
-        order = self._thing("orders", identifier=ids.uuid(), order_number=ids.number(5))
+        order = self._resource("orders", identifier=ids.uuid(), order_number=ids.number(5))
         _priced(order.attributes, total, currency)
         order.attributes["first_order_item"] |= {
             "id": ids.number(7),
@@ -154,21 +154,21 @@ class LemonSqueezyStore:
         }
         self.event("order_refunded", sale.order, sale.visitor, Expected("refund", sale.visitor, metadata))
 
-    def _refunded(self, thing: Thing, total: int, currency: str, *, full: bool) -> None:
+    def _refunded(self, resource: Resource, total: int, currency: str, *, full: bool) -> None:
         status = ("refunded", "Refunded") if full else ("partial_refund", "Partial refund")
-        self._touch(thing, status=status[0], status_formatted=status[1], refunded=full)
-        thing.attributes |= {
+        self._touch(resource, status=status[0], status_formatted=status[1], refunded=full)
+        resource.attributes |= {
             "refunded_at": _when(self.story.now_s) if full else None,
             "refunded_amount": total,
             "refunded_amount_usd": round(total * float(_RATE[currency])),
             "refunded_amount_formatted": f"{_SIGNS[currency]}{money(total, currency)}",
         }
 
-    def license(self, sale: Sale) -> Thing:
+    def license(self, sale: Sale) -> Resource:
         """The licence key of an order."""
         secret = self.story.ids.uuid().upper()
         item = sale.order.attributes["first_order_item"]
-        key = self._thing(
+        key = self._resource(
             "license-keys",
             order_id=sale.order.id,
             order_item_id=item["id"],
@@ -178,7 +178,7 @@ class LemonSqueezyStore:
         self.event("license_key_created", key, sale.visitor)
         return key
 
-    def activate(self, sale: Sale, key: Thing) -> None:
+    def activate(self, sale: Sale, key: Resource) -> None:
         self._touch(key, status="active", status_formatted="Active", instances_count=1)
         self.event("license_key_updated", key, sale.visitor)
 
@@ -189,7 +189,7 @@ class LemonSqueezyStore:
         sale = self.order(visitor, 0 if trial_days else price, currency=currency)
         item = sale.order.attributes["first_order_item"]
         until = self.story.now_s + (trial_days or 30) * DAY_S
-        subscription = self._thing(
+        subscription = self._resource(
             "subscriptions",
             order_id=sale.order.id,
             order_item_id=item["id"],
@@ -211,9 +211,9 @@ class LemonSqueezyStore:
         self._updated(sale)
         return sale
 
-    def _invoice(self, sale: Sale, reason: str, total: int, **values: Any) -> Thing:
+    def _invoice(self, sale: Sale, reason: str, total: int, **values: Any) -> Resource:
         assert sale.subscription is not None
-        invoice = self._thing(
+        invoice = self._resource(
             "subscription-invoices", subscription_id=sale.subscription.id, billing_reason=reason, **values
         )
         _priced(invoice.attributes, total, sale.currency)
@@ -226,37 +226,37 @@ class LemonSqueezyStore:
         assert sale.subscription is not None
         self.event("subscription_updated", sale.subscription, sale.visitor)
 
-    def _turn(self, sale: Sale, **values: Any) -> None:
+    def _update(self, sale: Sale, **values: Any) -> None:
         assert sale.subscription is not None
         self._touch(sale.subscription, **values)
         self._updated(sale)
 
-    def renew(self, sale: Sale) -> Thing:
+    def renew(self, sale: Sale) -> Resource:
         """A new period, which is paid."""
         invoice = self._invoice(sale, "renewal", sale.total)
         self.event("subscription_payment_success", invoice, None)
-        self._turn(sale, status="active", status_formatted="Active", renews_at=_when(self.story.now_s + 30 * DAY_S))
+        self._update(sale, status="active", status_formatted="Active", renews_at=_when(self.story.now_s + 30 * DAY_S))
         return invoice
 
-    def fail(self, sale: Sale) -> Thing:
+    def fail(self, sale: Sale) -> Resource:
         """A renewal whose card is declined."""
         invoice = self._invoice(sale, "renewal", sale.total, status="pending", status_formatted="Pending")
         self.event("subscription_payment_failed", invoice, None, self._dunning("payment_failed", sale))
-        self._turn(sale, status="past_due", status_formatted="Past Due")
+        self._update(sale, status="past_due", status_formatted="Past Due")
         return invoice
 
-    def recover(self, sale: Sale, invoice: Thing) -> None:
+    def recover(self, sale: Sale, invoice: Resource) -> None:
         """The failed invoice is paid after all; the success event accompanies it."""
         self._touch(invoice, status="paid", status_formatted="Paid")
         self.event("subscription_payment_success", invoice, None)
         self.event("subscription_payment_recovered", invoice, None, self._dunning("payment_recovered", sale))
-        self._turn(sale, status="active", status_formatted="Active")
+        self._update(sale, status="active", status_formatted="Active")
 
     def _dunning(self, goal: str, sale: Sale) -> Expected:
         amount = money(sale.total, sale.currency)
         return Expected(goal, sale.visitor, {"provider": "lemonsqueezy", "amount": amount, "currency": sale.currency})
 
-    def refund_invoice(self, sale: Sale, invoice: Thing, total: int) -> None:
+    def refund_invoice(self, sale: Sale, invoice: Resource, total: int) -> None:
         """All or part of one month's payment is refunded."""
         full = total == sale.total
         self._refunded(invoice, total, sale.currency, full=full)
@@ -272,7 +272,7 @@ class LemonSqueezyStore:
     def cancel(self, sale: Sale) -> None:
         """The subscription is cancelled, and remains paid until `ends_at`."""
         assert sale.subscription is not None
-        self._say(
+        self._transition(
             sale,
             "subscription_cancelled",
             "cancel_scheduled",
@@ -284,23 +284,23 @@ class LemonSqueezyStore:
 
     def resume(self, sale: Sale) -> None:
         active = {"status": "active", "status_formatted": "Active", "cancelled": False, "ends_at": None}
-        self._say(sale, "subscription_resumed", "cancel_undone", **active)
+        self._transition(sale, "subscription_resumed", "cancel_undone", **active)
 
     def expire(self, sale: Sale) -> None:
-        self._say(sale, "subscription_expired", None, status="expired", status_formatted="Expired")
+        self._transition(sale, "subscription_expired", None, status="expired", status_formatted="Expired")
 
     def pause(self, sale: Sale) -> None:
         paused = {"mode": "void", "resumes_at": _when(self.story.now_s + 30 * DAY_S)}
-        self._say(sale, "subscription_paused", None, status="paused", status_formatted="Paused", pause=paused)
+        self._transition(sale, "subscription_paused", None, status="paused", status_formatted="Paused", pause=paused)
 
     def unpause(self, sale: Sale) -> None:
-        self._say(sale, "subscription_unpaused", None, status="active", status_formatted="Active", pause=None)
+        self._transition(sale, "subscription_unpaused", None, status="active", status_formatted="Active", pause=None)
 
     def change(self, sale: Sale, variant: str) -> None:
         number = self.story.ids.number(6)
-        self._say(sale, "subscription_plan_changed", "plan_changed", variant_id=number, variant_name=variant)
+        self._transition(sale, "subscription_plan_changed", "plan_changed", variant_id=number, variant_name=variant)
 
-    def _say(self, sale: Sale, event: str, goal: str | None, **values: Any) -> None:
+    def _transition(self, sale: Sale, event: str, goal: str | None, **values: Any) -> None:
         assert sale.subscription is not None
         self._touch(sale.subscription, **values)
         metadata = {"provider": "lemonsqueezy", "product": sale.product}

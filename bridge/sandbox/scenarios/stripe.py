@@ -17,7 +17,7 @@ def purchase(story: Story, shape: str) -> None:
 
 
 def delayed_payment(story: Story, shape: str) -> None:
-    """Bank transfer: completed unpaid, paid four days later: one purchase, when the money is there."""
+    """A bank transfer, completed unpaid and paid four days later: one purchase, once the money has arrived."""
     shop = Billing(story, shape)
     bought = shop.checkout(story.visitor(), 19900, currency="eur", customer=shop.customer(), delayed=True)
     story.wait(days=4)
@@ -25,7 +25,7 @@ def delayed_payment(story: Story, shape: str) -> None:
 
 
 def delayed_failure(story: Story, shape: str) -> None:
-    """Bank transfer that never comes: no goal at all."""
+    """A bank transfer that never comes: no goal at all."""
     shop = Billing(story, shape)
     bought = shop.checkout(story.visitor(), 19900, currency="eur", customer=shop.customer(), delayed=True)
     story.wait(days=4)
@@ -86,58 +86,58 @@ def subscription(story: Story, shape: str) -> None:
     """Trial, paid, renewed, upgraded, cancelled, undone, renewed, cancelled, ended."""
     shop = Billing(story, shape)
     starter, pro = shop.make.price("Starter", 1900), shop.make.price("Pro", 4900)
-    signed = shop.subscribe(story.visitor(), starter, trial_days=14)
+    subscribed = shop.subscribe(story.visitor(), starter, trial_days=14)
     story.wait(days=11)
-    shop.trial_will_end(signed)
+    shop.trial_will_end(subscribed)
     story.wait(days=3)
-    shop.renew(signed)
+    shop.renew(subscribed)
     story.wait(days=30)
-    shop.renew(signed)
+    shop.renew(subscribed)
     story.wait(days=5)
-    shop.change(signed, pro)
+    shop.change(subscribed, pro)
     story.wait(days=2)
-    shop.cancel_later(signed)
+    shop.cancel_later(subscribed)
     story.wait(days=1)
-    shop.undo_cancel(signed)
+    shop.undo_cancel(subscribed)
     story.wait(days=22)
-    shop.renew(signed)
+    shop.renew(subscribed)
     story.wait(days=10)
-    shop.cancel_later(signed, feedback="unused")
+    shop.cancel_later(subscribed, feedback="unused")
     story.wait(days=20)
-    shop.end(signed)
+    shop.end(subscribed)
 
 
 def downgrade(story: Story, shape: str) -> None:
     """Paid at once, then a cheaper plan."""
     shop = Billing(story, shape)
-    signed = shop.subscribe(story.visitor(), shop.make.price("Pro", 4900), plan="pro")
+    subscribed = shop.subscribe(story.visitor(), shop.make.price("Pro", 4900), plan="pro")
     story.wait(days=6)
-    shop.change(signed, shop.make.price("Starter", 1900))
+    shop.change(subscribed, shop.make.price("Starter", 1900))
 
 
 def payment_failed(story: Story, shape: str) -> None:
     """A renewal fails twice and succeeds: one `payment_failed`, one `payment_recovered`."""
     shop = Billing(story, shape)
-    signed = shop.subscribe(story.visitor(), shop.make.price("Pro", 4900))
+    subscribed = shop.subscribe(story.visitor(), shop.make.price("Pro", 4900))
     story.wait(days=30)
-    shop.turn(signed)
-    shop.fail(signed)
+    shop.turn(subscribed)
+    shop.fail(subscribed)
     story.wait(days=3)
-    shop.fail(signed)
+    shop.fail(subscribed)
     story.wait(days=2)
-    shop.recover(signed)
+    shop.recover(subscribed)
 
 
 def involuntary_churn(story: Story, shape: str) -> None:
     """A renewal fails until Stripe gives up."""
     shop = Billing(story, shape)
-    signed = shop.subscribe(story.visitor(), shop.make.price("Pro", 4900))
+    subscribed = shop.subscribe(story.visitor(), shop.make.price("Pro", 4900))
     story.wait(days=30)
-    shop.turn(signed)
+    shop.turn(subscribed)
     for _ in range(3):
-        shop.fail(signed)
+        shop.fail(subscribed)
         story.wait(days=4)
-    shop.end(signed, reason="payment_failed")
+    shop.end(subscribed, reason="payment_failed")
 
 
 def renewal_refund(story: Story, shape: str) -> None:
@@ -147,14 +147,14 @@ def renewal_refund(story: Story, shape: str) -> None:
     subscription, session.
     """
     shop = Billing(story, shape)
-    signed = shop.subscribe(story.visitor(), shop.make.price("Pro", 4900))
+    subscribed = shop.subscribe(story.visitor(), shop.make.price("Pro", 4900))
     story.wait(days=9)
-    shop.checkout(story.visitor(), 900, customer=signed.customer)
+    shop.checkout(story.visitor(), 900, customer=subscribed.customer)
     story.wait(days=21)
-    shop.renew(signed)
+    shop.renew(subscribed)
     story.wait(days=1)
-    assert signed.charge is not None
-    shop.refund(signed.visitor, signed.charge, 4900)
+    assert subscribed.charge is not None
+    shop.refund(subscribed.visitor, subscribed.charge, 4900)
 
 
 def returning_customer(story: Story, shape: str) -> None:

@@ -1,7 +1,7 @@
 """A Stripe account that sells: what happens to it, and every webhook that Stripe sends as a result.
 
-Each method is one action of a buyer, a seller or the calendar. It advances the objects, and tells the story the events
-with their side events, in an order in which Stripe may send them.
+Each method is one action of a buyer, a seller or the calendar. It updates the objects and records the events,
+side events included, in an order in which Stripe may send them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Account:
         self._carriers = frozenset(carriers)
         self._user = user
 
-    # ------------------------------------------------------------------------------------------------ telling
+    # ------------------------------------------------------------------------------------------------ recording
 
     def event(
         self,
@@ -63,7 +63,7 @@ class Account:
         previous: Object | None = None,
         by: str | None = "api",
     ) -> None:
-        """Tell one event. by: an API call caused it (api), or Stripe itself (None)."""
+        """Record one event. by: an API call caused it (api), or Stripe itself (None)."""
         ids = self.story.ids
         family = "3" if str(thing.get("id", "")).partition("_")[2][:1] == "3" else "1"
         id_ = ids.stripe("evt", family)

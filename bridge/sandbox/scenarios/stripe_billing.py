@@ -254,19 +254,19 @@ class Billing(Account):
                 "currency": price.currency.upper(),
             },
         )
-        rest = (price.amount - old.amount) // 2
+        proration = (price.amount - old.amount) // 2
         with self.updating(subscription.object, "customer.subscription.updated", goal):
             priced = self.make.priced(price)
             item |= priced
             subscription.object["plan"] = priced["plan"]
         subscription.price = price
-        if rest > 0:
-            self._prorate(subscription, old, rest)
+        if proration > 0:
+            self._prorate(subscription, old, proration)
 
-    def _prorate(self, subscription: Subscription, old: Price, rest: int) -> None:
+    def _prorate(self, subscription: Subscription, old: Price, proration: int) -> None:
         now, price = self.story.now_s, subscription.price
         lines = [(old, -old.amount // 2, f"Unused time on {old.name}"), (price, 0, f"Remaining time on {price.name}")]
-        lines[1] = (price, rest - lines[0][1], lines[1][2])
+        lines[1] = (price, proration - lines[0][1], lines[1][2])
         subscription.invoice = self.make.invoice(
             subscription.object,
             subscription.customer,

@@ -28,10 +28,10 @@ def across(story: Story) -> None:
     _signup(story, visitor, user)
     story.wait(days=2)
     shop = Billing(story, carriers=(), user=user)
-    signed = shop.subscribe(visitor, shop.make.price("Pro", 4900), customer=shop.customer(_EMAIL))
+    subscribed = shop.subscribe(visitor, shop.make.price("Pro", 4900), customer=shop.customer(_EMAIL))
     story.wait(days=4)
-    assert signed.charge is not None
-    shop.refund(visitor, signed.charge, 4900)
+    assert subscribed.charge is not None
+    shop.refund(visitor, subscribed.charge, 4900)
 
 
 def _lead(story: Story, visitor: str) -> None:

@@ -65,10 +65,9 @@ def listener() -> Iterator[Listener]:
     server.server_close()
 
 
-def play(name: str, *targets: str, **options: object) -> list[simulator.Sent]:
+def play(name: str, *targets: str) -> list[simulator.Sent]:
     steps = scenarios.build(name, seed=1, end_s=NOW_S, spread=True)
-    clock = {"now_s": lambda: NOW_S, "sleep": lambda _: None}
-    return list(simulator.play(steps, targets, SECRETS, **(clock | options)))
+    return list(simulator.play(steps, targets, SECRETS, lambda: NOW_S))
 
 
 def test_each_step_is_posted_to_its_source_and_the_answer_is_told(listener: Listener) -> None:
@@ -111,12 +110,6 @@ def test_nobody_there_is_a_sentence_and_no_exception() -> None:
 def test_several_machines_take_turns(listener: Listener) -> None:
     sent = play("stripe-refund", listener.url, listener.url + "/webhooks/stripe/")
     assert [one.url.endswith("/") for one in sent] == [False, True] * 4
-
-
-def test_the_pace_follows_the_story(listener: Listener) -> None:
-    pauses: list[float] = []
-    play("stripe-refund", listener.url, speed=86_400.0, sleep=pauses.append)
-    assert pauses == [12.0]
 
 
 @pytest.mark.parametrize(
