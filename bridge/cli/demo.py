@@ -32,7 +32,7 @@ from bridge.cli.screen import BAD, GOOD, Screen, current_screen
 from bridge.errors import BridgeError
 from bridge.identity.choice import FoundVisitor
 from bridge.sandbox import scenarios, simulator
-from bridge.settings.hosts import is_of_a_host
+from bridge.settings.hosts import is_host_variable
 from bridge.store.operator import queries
 from bridge.workbench.describe import how_known
 
@@ -455,7 +455,7 @@ def _clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
         if not name.startswith(_SETTING_PREFIXES)
         and not name.endswith(("_WEBHOOK_SECRET", "_WEBHOOK_SECRET_OLD"))
         and name not in _OTHER_SETTINGS
-        and not is_of_a_host(name)
+        and not is_host_variable(name)
     }
     paths = [str(Path(bridge.__file__).parents[1]), kept.get("PYTHONPATH", "")]
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}

@@ -62,7 +62,7 @@ def settings_or_defaults(warn: Callable[[str], None] = lambda _problem: None) ->
 
 def database_url() -> str:
     """Only `DATABASE_URL`, whatever else is wrong."""
-    kept = {name: value for name, value in environ().items() if name in _FOR_DATABASE or hosts.is_of_a_host(name)}
+    kept = {name: value for name, value in environ().items() if name in _FOR_DATABASE or hosts.is_host_variable(name)}
     url = settings_.load(kept).database_url
     require_usable(url)
     return url

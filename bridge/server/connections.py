@@ -1,14 +1,15 @@
 """The clients' connections and what they share: memory, places and threads. Decides who waits and who gives way.
 
 A connection knows its state, the progress of its request, and what is to be sent to it.
-Memory (`Room`): the received parts of bodies above 32 KiB share `ROOM` bytes, whatever was announced. When these are
-used up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least first. A client that holds bytes
-in the meantime and sends none for `STALL_S` has stalled.
-Places (`Crowd`): when they run short, the origin with the most connections (an address, or the IPv6 network of one
-customer) gives way first, and of its connections the one longest without progress. Behind a proxy, all have the same
-origin.
-Threads (`Lane`): few of them compute at a time, because each keeps the loop from the interpreter. While none of them
-finishes a request, they are waiting (for the database), and more may run.
+
+- Memory (`Room`): the received parts of bodies above 32 KiB share `ROOM` bytes, whatever was announced. When these are
+  used up, bodies wait unread, except for `FAVOURED` at a time, those that lack the least first. A client that holds
+  bytes in the meantime and sends none for `STALL_S` has stalled.
+- Places (`Crowd`): when they run short, the origin with the most connections (an address, or the IPv6 network of one
+  customer) gives way first, and of its connections the one longest without progress. Behind a proxy, all have the same
+  origin.
+- Threads (`Lane`): few of them compute at a time, because each keeps the loop from the interpreter. While none of them
+  finishes a request, they are waiting (for the database), and more may run.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Connection:
         self.inbound = Inbound(partial(begin, self))
         self.state = State.READING
         self.moved_at = time.monotonic()  # when it last made progress
-        self.got = 0  # bytes since
-        self.held = 0  # bytes of it that count as held
+        self.got = 0  # bytes received since then
+        self.held = 0  # bytes that count as held
         self.deadline: float | None = None
         self.request: Any = None
         self.requests = 0
@@ -139,7 +140,7 @@ class Room:
                 self._give(time.monotonic())
 
     def complete(self, connection: Connection) -> None:
-        """Its body is complete, so it no longer needs to be favoured."""
+        """Stop favouring a connection whose body is complete."""
         self._favoured.pop(connection, None)
 
     def wait(self, connection: Connection) -> None:
@@ -297,7 +298,7 @@ class Lane(Generic[Member]):
         self._hand_out()
 
     def done(self) -> None:
-        """A request has come back from its thread."""
+        """Note that a request has come back from its thread."""
         self.running -= 1
         self._is_stuck = False
         if not self._waiting:
@@ -305,7 +306,7 @@ class Lane(Generic[Member]):
         self._hand_out()
 
     def look(self) -> None:
-        """Called periodically, so that requests do not wait for stuck threads."""
+        """Let more threads run if the present ones are stuck. Call it periodically."""
         if self._waiting and self._is_stuck:
             self._limit = min(2 * self._limit, self._most)
         self._is_stuck = bool(self._waiting)

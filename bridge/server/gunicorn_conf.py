@@ -43,8 +43,8 @@ def _settings() -> Settings:
         sys.exit("\n".join(error.problems))
 
 
-_now = _settings()
-logs.configure(_now.bridge_log_format)
+_loaded = _settings()
+logs.configure(_loaded.bridge_log_format)
 keep_signals_over_forks()
 
 
@@ -58,13 +58,12 @@ class _LineHandler(logging.Handler):
         logs.get("gunicorn").log(record.levelno, "gunicorn", message=message, pid=record.process)
 
 
-logging.getLogger("concurrent.futures").addHandler(
-    _LineHandler()
-)  # otherwise a future's callback could print a stack trace
+# Otherwise a future's callback could print a stack trace.
+logging.getLogger("concurrent.futures").addHandler(_LineHandler())
 
 
 class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
-    """Logs an error by its kind, without a stack trace. The bridge itself logs starts and stops of processes."""
+    """Logs the kind of an error, without a stack trace. The bridge itself logs starts and stops of processes."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -76,10 +75,12 @@ class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
         self.error_log.error(f"{msg} (%s)", *args, kind.__name__ if kind else "?")
 
 
-_USUAL = gc.get_threshold()
-bind = f"[{_now.bridge_host}]:{_now.port}" if ":" in _now.bridge_host else f"{_now.bridge_host}:{_now.port}"
-workers = _now.bridge_processes
-threads = _now.bridge_threads
+_GC_THRESHOLD = gc.get_threshold()
+bind = (
+    f"[{_loaded.bridge_host}]:{_loaded.port}" if ":" in _loaded.bridge_host else f"{_loaded.bridge_host}:{_loaded.port}"
+)
+workers = _loaded.bridge_processes
+threads = _loaded.bridge_threads
 worker_class = EdgeWorker
 worker_connections = 4096  # simultaneous clients per process, a few KB each; fewer if fewer files may be open
 backlog = 4096
@@ -102,7 +103,7 @@ proc_name = "datafast-bridge"
 
 def on_starting(_server: Any) -> None:
     """Make a worker that replaces another use the same database file, or none."""
-    database_file.hold(_now.database_url)
+    database_file.hold(_loaded.database_url)
 
 
 def when_ready(server: Any) -> None:
@@ -135,11 +136,11 @@ def post_worker_init(worker: Any) -> None:
         logs.get("serve").error("start.failed", faults=list(problems))
         sys.exit(Arbiter.APP_LOAD_ERROR)  # this also ends the server, because a retry would not help
     worker.quick_for = worker.wsgi.quick_for
-    worker.deadline_s = _now.bridge_request_deadline / 1000
+    worker.deadline_s = _loaded.bridge_request_deadline / 1000
     worker.at_stop.append(worker.wsgi.stop)
     sys.setswitchinterval(SWITCH_S)
     gc.freeze()  # collections need not scan the loaded code again
-    gc.set_threshold(*_USUAL)
+    gc.set_threshold(*_GC_THRESHOLD)
 
 
 def on_exit(_server: Any) -> None:

@@ -4,15 +4,18 @@ gunicorn's own `gthread` reads the request inside the thread, without a deadline
 Here one loop reads all connections without blocking, splits them into requests (`framing`), and hands complete ones to
 threads; the loop writes the answers, too. So a thread never waits for a client, and a slow client costs a few KB until
 the deadline.
+
 Requests that the application can answer without blocking (`quick_for`: webhooks, whose answers wait for the disk but
 need no thread for it) are served in the loop itself.
 
 The deadline runs from accept, or from the first byte of the next request on a kept connection, to the request's last
 byte. It ends only a request whose bytes have not arrived: the loop checks once more before it ends one, and a complete
 request waits for a thread as long as necessary.
+
 When connections run short, kept ones are closed after their answer, and a newcomer replaces an idle one, otherwise one
 that has made no progress. Large bodies wait unread until there is room (`connections`). Webhooks with such bodies have
 separate threads, the largest another one, so that they delay neither pages nor each other.
+
 Plain HTTP/1 only: TLS ends at the router in front.
 """
 
@@ -53,7 +56,7 @@ HOOK_THREADS: Final = 2  # threads for webhooks with larger bodies, which are pa
 HEAVY: Final = 4 * SMALL_BODY  # one at a time: parsing a body of 1 MiB may take 0.2 s
 ROOM_S: Final = 2.0  # at least this long to read a body that had to wait for room
 CROWDED: Final = 0.75  # share of places in use from which no connection is kept
-YOUNG_S: Final = 0.25  # without progress: everybody may take at least this long, or less if there are few places
+YOUNG_S: Final = 0.25  # no connection gives way before this long without progress (less if there are few places)
 WRITE_S: Final = 10.0  # to take an answer
 LINGER_S: Final = 5.0  # for the client to read the answer while unwanted bytes still arrive
 LINGER_BYTES: Final = 16 * BODY_LIMIT
@@ -73,11 +76,14 @@ def keep_signals_over_forks() -> None:
 
     Otherwise the inherited handler of the server swallows it, and the worker is killed 20 s later.
     """
-    _hear(signal.SIG_UNBLOCK)  # a re-executed server (USR2) was forked, too
-    os.register_at_fork(before=partial(_hear, signal.SIG_BLOCK), after_in_parent=partial(_hear, signal.SIG_UNBLOCK))
+    _mask_end_signals(signal.SIG_UNBLOCK)  # a re-executed server (USR2) was forked, too
+    os.register_at_fork(
+        before=partial(_mask_end_signals, signal.SIG_BLOCK),
+        after_in_parent=partial(_mask_end_signals, signal.SIG_UNBLOCK),
+    )
 
 
-def _hear(how: int) -> None:
+def _mask_end_signals(how: int) -> None:
     signal.pthread_sigmask(how, _ENDS)
 
 
@@ -112,7 +118,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             )
         )
         self._calls: deque[Callable[[], None]] = deque()  # calls for the loop to make, added from any thread
-        self._rung = False
+        self._wake_pending = False
         self._swept_at = 0.0
         self._notified_at = 0.0
         self._looked_at = 0.0
@@ -120,14 +126,14 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:  # noqa: ARG003 - gunicorn's signature
-        """Refuse TLS, which this worker does not speak."""
+        """Refuse TLS, which this worker does not support."""
         if cfg.is_ssl:
             raise ConfigError("The bridge speaks plain HTTP: TLS ends at the router or proxy in front of it.")
 
     def init_signals(self) -> None:
         """From here on the worker handles signals itself."""
         super().init_signals()
-        _hear(signal.SIG_UNBLOCK)
+        _mask_end_signals(signal.SIG_UNBLOCK)
 
     def get_thread_pool(self) -> None:
         """No pool: this worker starts its own threads when they are needed."""
@@ -256,12 +262,12 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             if not giving.is_readable():
                 self._turn_away(giving)
                 return True
-            self._overlooked(giving)
+            self._read_overlooked(giving)
             if len(self._connections) < self._places:
                 return True
         return False
 
-    def _overlooked(self, connection: Connection) -> None:
+    def _read_overlooked(self, connection: Connection) -> None:
         """Read a connection whose bytes have arrived but were not read by the loop yet."""
         connection.moved_at = time.monotonic()
         self._hungry.put(connection, connection.origin)
@@ -293,7 +299,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             else:
                 crowd.drop(connection)
 
-    def _get_on(self, connection: Connection, received: int) -> None:
+    def _note_progress(self, connection: Connection, received: int) -> None:
         connection.got += received
         if connection.got >= STRIDE:
             connection.got = 0
@@ -342,7 +348,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if not whole:
             if connection.state is not State.READING:
                 self._await_request(connection)
-            self._get_on(connection, len(data))
+            self._note_progress(connection, len(data))
             self._watch(connection, READ)
             while self._room.is_overfull and (giving := self._hungry.first()) is not None:
                 self._turn_away(giving)
@@ -496,19 +502,19 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _call(self, call: Callable[..., None], *arguments: object) -> None:
         """Make the loop call something; callable from any thread. All calls until it looks share one wake-up."""
         self._calls.append(partial(call, *arguments))
-        if not self._rung:
-            self._rung = True
+        if not self._wake_pending:
+            self._wake_pending = True
             self.method_queue.defer(self._do_calls)
 
     def _do_calls(self) -> None:
-        self._rung = False  # first, so that any later call wakes the loop again
+        self._wake_pending = False  # first, so that any later call wakes the loop again
         for _ in range(len(self._calls)):
             try:
                 self._calls.popleft()()
             except Exception as error:  # noqa: BLE001 - an error in one connection must not end all others
                 self.log.error("A connection failed: %s", logs.where(error))  # noqa: TRY400 - no stack in logs
 
-    def _go_on(self, connection: Connection) -> None:
+    def _continue(self, connection: Connection) -> None:
         if not connection.kept:
             self._linger(connection)
         elif connection.inbound.left_over:
@@ -549,7 +555,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         connection.request = None
         if not connection.out:
             self._room.let_go(connection)
-            self._go_on(connection)
+            self._continue(connection)
             return
         if connection.state is not State.WRITING:
             self._room.let_go(connection)
@@ -608,7 +614,7 @@ class EdgeWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._room.leave(connection)
 
     def _watch(self, connection: Connection, events: int) -> None:
-        """Register for the loop to call when the socket can be read or written, or (0) never."""
+        """Have the loop call back when the socket can be read or written, or (0) never."""
         if events == connection.watched:
             return
         if connection.watched:

@@ -105,7 +105,7 @@ def _at_most(longest: str) -> Callable[[str], int]:
 
 
 def _share(text: str) -> float:
-    """Parse a share of the whole; `off` is 0."""
+    """Parse a share of the whole; `off` becomes 0."""
     if text == "off":
         return 0.0
     if not re.fullmatch(r"0?\.\d{1,4}|1(\.0{1,4})?", text, re.ASCII) or float(text) == 0:
@@ -473,12 +473,12 @@ def read_environment(environ: Mapping[str, str], folder: Path | None = None) -> 
 
     file = (folder or Path()) / ".env"
     try:
-        below = dotenv_values(file) if file.is_file() else {}
+        from_file = dotenv_values(file) if file.is_file() else {}
     except OSError as error:
         raise SettingsError([f".env cannot be read ({os_reason(error)}): fix it, or remove it"]) from None
     except UnicodeError:
         raise SettingsError([".env is not UTF-8: save it as UTF-8, or remove it"]) from None
-    found = {name: value for name, value in below.items() if value is not None}
+    found = {name: value for name, value in from_file.items() if value is not None}
     if found.get("PORT") and not environ.get("PORT"):
         found.setdefault("BRIDGE_HOST", LOCALHOST)  # a port set in .env is not a platform's
     return {**found, **environ}

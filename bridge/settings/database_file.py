@@ -3,6 +3,7 @@
 An open file outlives its name: unlinked, moved away or replaced, it goes on taking commits that nobody will find again.
 `Watch` compares what the path leads to with what was opened (device and inode, also of the log beside it). Once they
 differ, it says so until a restart, because nobody can know who else has written there meanwhile, and to what.
+
 Only `unusable` opens the file, before SQLite does: closing a file that SQLite has open would drop SQLite's locks.
 """
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     Identity = tuple[int, int]  # device and inode
 
 OWNER_ONLY: Final = 0o600
-_BESIDE: Final = ("-wal", "-shm")
+_LOG_SUFFIXES: Final = ("-wal", "-shm")
 _IN_MEMORY: Final = "a database in memory is lost when its process ends: name a file, such as sqlite:///bridge.db"
 _MAGIC: Final = b"SQLite format 3\0"
 _HEAD: Final = 100  # bytes of SQLite's header
@@ -56,7 +57,7 @@ def _unusable(file: Path) -> str | None:
         return f"{file} is a folder: name a file in it, such as {file / 'bridge.db'}"
     if file.exists() and not stat.S_ISREG(file.stat().st_mode):
         return f"{file} is not an ordinary file: name another one"
-    if not _may(folder, os.W_OK | os.X_OK) or (file.exists() and not _may(file, os.R_OK | os.W_OK)):
+    if not _is_allowed(folder, os.W_OK | os.X_OK) or (file.exists() and not _is_allowed(file, os.R_OK | os.W_OK)):
         return f"{file} and its folder must be readable and writable for the user who starts the bridge"
     return _content(file) if file.exists() else None
 
@@ -71,7 +72,7 @@ def _content(file: Path) -> str | None:
     return f"{file} {what}: name another file, or put a backup there"
 
 
-def _may(path: Path, how: int) -> bool:
+def _is_allowed(path: Path, how: int) -> bool:
     return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
 
 
@@ -80,12 +81,12 @@ def make_private(path: Path) -> None:
 
     A file of another user stays as it is. What cannot be done here, SQLite will meet and report.
     """
-    real = _end_of(path)
+    real = _real_path(path)
     with suppress(OSError):
-        made = os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)  # a new file has no locks
-        os.fchmod(made, OWNER_ONLY)  # whatever the umask took away
-        os.close(made)
-    for file in (real, *_beside(real)):
+        new = os.open(real, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, OWNER_ONLY)  # a new file has no locks
+        os.fchmod(new, OWNER_ONLY)  # whatever the umask took away
+        os.close(new)
+    for file in (real, *_log_files(real)):
         with suppress(OSError):
             mode = file.stat().st_mode & 0o777
             if mode & ~OWNER_ONLY:
@@ -106,49 +107,49 @@ def hold(url: str) -> None:
 
 
 class Watch:
-    """Whether a path still leads to the file that was opened by it: ask `before`, then `begin`, then `demand`."""
+    """Whether a path still leads to the file that was opened by it: call `before`, then `begin`, then `require`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
-        self._end: Path | None = None  # what the path leads to, if it is a link
-        self._open: tuple[tuple[Path, Identity], ...] = ()  # the file, and what stands beside it
+        self._target: Path | None = None  # what the path leads to, if it is a link
+        self._open: tuple[tuple[Path, Identity], ...] = ()  # the file, and its log
         self._problem: str | None = None
 
     def before(self) -> Identity | None:
         """Which file is at the path before it is first opened; StoreGone if it is not the one this server holds."""
-        found = _found(_end_of(self._path))
+        found = _found(_real_path(self._path))
         if self._path in _held and found != _identity(os.fstat(_held[self._path])):
             raise self._gone(self._path, found)
         return found
 
     def begin(self, before: Identity | None) -> None:
-        """The file is open, and so is its log. StoreGone if it was replaced meanwhile."""
-        self._end = _end_of(self._path) if self._path.is_symlink() else None
-        file = self._end or self._path
+        """Note that the file is open, and so is its log. StoreGone if it was replaced meanwhile."""
+        self._target = _real_path(self._path) if self._path.is_symlink() else None
+        file = self._target or self._path
         if before is None or _found(file) != before:
             raise self._gone(file, _found(file))
-        beside = [(name, identity) for name in _beside(file) if (identity := _found(name)) is not None]
-        self._open = ((file, before), *beside)
+        logs = [(name, identity) for name in _log_files(file) if (identity := _found(name)) is not None]
+        self._open = ((file, before), *logs)
 
     def end(self) -> None:
         """Note that nothing is open any more."""
         self._open, self._problem = (), None
 
     def require_not_gone(self) -> None:
-        """StoreGone if `demand` has raised it before. This costs nothing."""
+        """StoreGone if `require` has raised it before. This costs nothing."""
         if self._problem is not None:
             raise StoreGone(self._problem)
 
     def require(self) -> None:
-        """StoreGone, from now on, unless the path leads to the open file; StoreUnavailable if that cannot be told.
+        """StoreGone, from now on, unless the path leads to the open file; StoreUnavailable if nobody can tell.
 
-        After a commit it shows that what was committed is where the path leads.
+        Called after a commit, it shows that what was committed is where the path leads.
         """
         self.require_not_gone()
-        if self._end is not None and (end := _end_of(self._path)) != self._end:
-            raise self._gone(self._path, _found(end))
-        for place, (file, identity) in enumerate(self._open):
-            found = _found(file, emptied=place > 0)
+        if self._target is not None and (target := _real_path(self._path)) != self._target:
+            raise self._gone(self._path, _found(target))
+        for index, (file, identity) in enumerate(self._open):
+            found = _found(file, emptied=index > 0)
             if found != identity:
                 raise self._gone(file, found)
 
@@ -162,17 +163,17 @@ class Watch:
         return StoreGone(self._problem)
 
 
-def _end_of(path: Path) -> Path:
+def _real_path(path: Path) -> Path:
     """Where links lead. `Path.resolve` would raise RuntimeError for one that leads to itself."""
     return Path(os.path.realpath(path))
 
 
-def _beside(file: Path) -> list[Path]:
-    return [file.with_name(file.name + end) for end in _BESIDE]
+def _log_files(file: Path) -> list[Path]:
+    return [file.with_name(file.name + end) for end in _LOG_SUFFIXES]
 
 
 def _found(file: Path, *, emptied: bool = True) -> Identity | None:
-    """None: there is no file, or it is empty and must not be. A link is not followed: it is another file."""
+    """Which file is there; None: there is none, or it is empty and must not be. A link counts as another file."""
     try:
         found = file.lstat()
     except OSError as error:

@@ -136,7 +136,7 @@ def canonical(text: str) -> str:
     if kind == "sqlite":
         _check_sqlite(parts)
         return text
-    options = _understood(parts.options)
+    options = _options_for_libpq(parts.options)
     _check_server(replace(parts, options=options))
     if options != parts.options:
         query = f"?{urlencode(options, quote_via=quote)}" if options else ""
@@ -184,8 +184,8 @@ def _wrong_begin(text: str, scheme: str) -> str:
         return "a SQLite file is written with three slashes, or four where its path begins with one"
     if not _SCHEME.fullmatch(scheme):
         return "it does not begin as the URL of a database does"
-    near = get_close_matches(scheme.lower(), _SCHEMES, 1)
-    guess = f" (did you mean {near[0]}://?)" if near else ""
+    similar = get_close_matches(scheme.lower(), _SCHEMES, 1)
+    guess = f" (did you mean {similar[0]}://?)" if similar else ""
     return f"the bridge does not work with {scheme}://{guess}"
 
 
@@ -235,7 +235,7 @@ def _check_server(parts: _Parts) -> None:
         raise ValueError(problem)
 
 
-def _understood(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def _options_for_libpq(options: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """The options that PostgreSQL's library needs, by its names, and `schema`; ValueError for what cannot be kept."""
     if ("sslaccept", "strict") in options:
         raise ValueError('instead of "sslaccept=strict" write sslmode=verify-full&sslrootcert=system')
@@ -315,7 +315,7 @@ def _is_address(text: str) -> bool:
 
 
 def _is_plain(text: str) -> bool:
-    """Whether it has no control characters and half surrogate pairs, which no driver takes."""
+    """Whether it has no control characters and no lone surrogates, which no driver takes."""
     return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
@@ -325,19 +325,19 @@ def _check_plain(parts: _Parts) -> None:
         raise ValueError("it holds a character that no database takes, written with a percent sign")
 
 
-def _require_known(parts: _Parts, known: Collection[str], whose: str) -> None:
+def _require_known(parts: _Parts, known: Collection[str], library: str) -> None:
     """ValueError that names every unknown option in one sentence."""
-    wrong = dict.fromkeys(name for name, _ in parts.options if name not in known)
-    if not wrong:
+    names = dict.fromkeys(name for name, _ in parts.options if name not in known)
+    if not names:
         return
-    unknown = [_about(name, known) for name in wrong]
-    them = "it" if len(unknown) == 1 else "them"
-    raise ValueError(f"{whose} does not know {' and '.join(unknown)}: take {them} out of the URL")
+    unknown = [_named_option(name, known) for name in names]
+    pronoun = "it" if len(unknown) == 1 else "them"
+    raise ValueError(f"{library} does not know {' and '.join(unknown)}: take {pronoun} out of the URL")
 
 
-def _about(name: str, known: Collection[str]) -> str:
+def _named_option(name: str, known: Collection[str]) -> str:
     if not _OPTION.fullmatch(name):
         return "an option of this name"
-    near = next(iter(get_close_matches(name, sorted(known), 1)), None)
-    more = f" (did you mean {near}?)" if near else ""
-    return f'the option "{name}"{more}'
+    similar = next(iter(get_close_matches(name, sorted(known), 1)), None)
+    guess = f" (did you mean {similar}?)" if similar else ""
+    return f'the option "{name}"{guess}'

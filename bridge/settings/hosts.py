@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """variables: at least one is set (but none that its tools read on a developer's machine). prefixes: of others."""
+    """One host. variables: it sets at least one of them, and its tools read none on a developer's machine.
+
+    prefixes: how the names of further variables of it begin. instead: what to do instead of using SQLite there.
+    """
 
     name: str
     variables: tuple[str, ...]
@@ -43,22 +46,22 @@ HOSTS: Final = (
     )),
     Host("Northflank", (), ("NORTHFLANK_", "NF_")),
 )  # fmt: skip
-_OF_A_TOOL: Final = ("TOKEN", "KEY")
-_OFF: Final = ("", "0", "false", "no", "off")  # `RENDER=false`, to try at home what an application does without it
+_TOOL_SUFFIXES: Final = ("TOKEN", "KEY")
+_OFF: Final = ("", "0", "false", "no", "off")  # such as `RENDER=false`, to try an application as it is elsewhere
 _VOLUME: Final = "RAILWAY_VOLUME_MOUNT_PATH"
 _SHARED: Final = "WEBSITES_ENABLE_APP_SERVICE_STORAGE"  # Azure: whether /home lasts in a container of one's own
 VARIABLES: Final = frozenset({_VOLUME, _SHARED, *(name for host in HOSTS for name in host.variables)})
 
 
-def is_of_a_host(name: str) -> bool:
-    """Whether a variable shows that a host sets it."""
+def is_host_variable(name: str) -> bool:
+    """Whether it is one of the variables by which a host is recognised."""
     prefixes = tuple(prefix for host in HOSTS for prefix in host.prefixes)
-    return name in VARIABLES or (name.startswith(prefixes) and not name.endswith(_OF_A_TOOL))
+    return name in VARIABLES or (name.startswith(prefixes) and not name.endswith(_TOOL_SUFFIXES))
 
 
 def host_of(environ: Mapping[str, str]) -> Host | None:
     """The host that this environment belongs to, if it is one whose disks do not last."""
-    given = [name for name, value in environ.items() if value.strip().lower() not in _OFF and is_of_a_host(name)]
+    given = [name for name, value in environ.items() if value.strip().lower() not in _OFF and is_host_variable(name)]
     return next(
         (host for host in HOSTS if any(name in host.variables or name.startswith(host.prefixes) for name in given)),
         None,
@@ -66,7 +69,7 @@ def host_of(environ: Mapping[str, str]) -> Host | None:
 
 
 def lasts(file: PurePosixPath | None, host: Host, environ: Mapping[str, str]) -> bool:
-    """Whether the host itself says that a file is where it lasts."""
+    """Whether the host itself says that a file at this place lasts."""
     if file is None or not file.is_absolute() or ".." in file.parts:
         return False
     if host.name == "Railway":
