@@ -23,7 +23,7 @@ from bridge import rules, sources
 from bridge import store as bridge_store
 from bridge.model import Destination, Event, EventState, NewEvent, Request
 from bridge.prepare import Preparer
-from bridge.route import BATCH, Router
+from bridge.route import CLAIM_BATCH, Router
 from bridge.sandbox import scenarios, simulator
 from bridge.settings import load
 from bridge.store.database.begin import Gate
@@ -59,8 +59,8 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, count: 
         parse_us = _us(partial(_parse, arriving), len(arriving))
         prepare_us = _us(partial(_prepare, rule_set, arriving), len(arriving))
         url = database if not database.startswith("sqlite") else f"sqlite:///{folder}/routing-{what}.db"
-        together_us, held_ms = _route(rule_set, url, arriving, BATCH)
-        add(f"{name}, {what}: CPU of routing an event, {BATCH} at once", together_us, "µs")
+        together_us, held_ms = _route(rule_set, url, arriving, CLAIM_BATCH)
+        add(f"{name}, {what}: CPU of routing an event, {CLAIM_BATCH} at once", together_us, "µs")
         add(f"{name}, {what}: CPU of routing an event, against parsing its JSON", together_us / parse_us, "×")
         add(f"{name}, {what}: CPU of reading an event and asking the rules", prepare_us, "µs")
         if held_ms:

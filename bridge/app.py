@@ -37,15 +37,15 @@ if TYPE_CHECKING:
     from bridge.store import Store
 
 POOL: Final = {"inline": 5, "worker": 4, "web": 2}  # connections per process, at most (docs/operations.md)
-LOOK_S: Final = 0.5  # between two looks at the mapping files
+POLL_S: Final = 0.5  # between two looks at the mapping files, and at the database file
 HEARTBEAT_S: Final = 5.0
 FIRST_MESSAGES_S: Final = 0.25  # a person is waiting for the answer
 GIVE_BACK_S: Final = 2.0
 SWEEP_S: Final = 1.0
 UNWOKEN_IDLE_S: Final = 0.2  # in a worker process, where events arrive through another process
 RETENTION_S: Final = 60.0
-UNREADY_MS: Final = 20  # how long senders wait for the clock to be checked
-LEAVE_S: Final = 3.0  # for stopping, once work in progress is finished
+NOT_READY_MS: Final = 20  # how long senders wait for the clock to be checked
+SHUT_DOWN_S: Final = 3.0  # to stop within, once work in progress is finished
 
 log = logs.get("app")
 
@@ -86,11 +86,11 @@ class Bridge:
             expiry_clock=self._timekeeper.expiry_clock,
         )
         self._worker = self._build_worker() if worker else None
-        asks = worker and settings.stripe_api_key is not None
-        self._lookup = Lookup(self.store, settings, lambda: self.rules, url=stripe_url) if asks else None
+        looks_up = worker and settings.stripe_api_key is not None
+        self._lookup = Lookup(self.store, settings, lambda: self.rules, url=stripe_url) if looks_up else None
         # A separate worker, so that a slow Stripe delays no event and no goal.
-        self._looker = _sending_nothing(self._lookup.step) if self._lookup is not None else None
-        self._keeper = self._build_keeper()
+        self._lookup_worker = _chore_worker(self._lookup.step) if self._lookup is not None else None
+        self._housekeeper = self._build_housekeeper()
         self._notifier = self._build_notifier() if settings.bridge_alerts else None
 
     # ---------------------------------------------------------------------------------------------- what others read
@@ -106,7 +106,7 @@ class Bridge:
         return self._rulebook.problem
 
     def poll_rules(self) -> None:
-        """Check the mapping files now instead of at the next interval, for somebody who has just saved them."""
+        """Check the mapping files now, for somebody who has just saved them, instead of at the next interval."""
         self._rulebook.poll()
 
     def source(self, name: str) -> Source:
@@ -128,32 +128,32 @@ class Bridge:
 
     def start(self) -> None:
         """Start the background threads."""
-        self._keeper.start()
-        for worker in (self._worker, self._looker, self._notifier):
+        self._housekeeper.start()
+        for worker in (self._worker, self._lookup_worker, self._notifier):
             if worker is not None:
                 worker.start()
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """Finish work in progress, return leases, close connections. Ends at most 3 s after `timeout_s`."""
-        for other in (self._looker, self._notifier):
-            if other is not None:
-                other.stop(0.0)  # it starts nothing more; its work in progress ends while the worker stops
+        for helper in (self._lookup_worker, self._notifier):
+            if helper is not None:
+                helper.stop(0.0)  # it starts nothing more; its work in progress ends while the worker stops
         if self._worker is not None and not self._worker.stop(timeout_s):
             log.warning("stop.unfinished", seconds=timeout_s)
-        leaving = threading.Thread(target=self._leave, name="leave", daemon=True)
-        leaving.start()
-        leaving.join(LEAVE_S)
-        if leaving.is_alive():
+        shutdown = threading.Thread(target=self._shut_down, name="leave", daemon=True)
+        shutdown.start()
+        shutdown.join(SHUT_DOWN_S)
+        if shutdown.is_alive():
             log.warning("stop.unwritten", reason="the database does not answer")
 
-    def _leave(self) -> None:
-        """Runs in a separate thread: a database that does not answer has no time limit, but the process must end."""
-        self._keeper.stop(1.0)
-        if self._lookup is not None and self._looker is not None:
-            self._looker.stop(1.0)
+    def _shut_down(self) -> None:
+        """Close everything. Runs in a thread of its own: a database may never answer, but the process must end."""
+        self._housekeeper.stop(1.0)
+        if self._lookup is not None and self._lookup_worker is not None:
+            self._lookup_worker.stop(1.0)
             self._lookup.close()
-        self._end_telling()
-        self._end_beating()
+        self._end_alerts()
+        self._record_stop()
         self.inbox.close()
         self._client.close()
         self.store.close()
@@ -184,7 +184,7 @@ class Bridge:
             return router.route_batch(self.rules, self.destinations())
 
         def deliver(stopping: Callable[[], bool]) -> int | None:
-            return self._deliverer.step(stopping) if self._timekeeper.ready else UNREADY_MS
+            return self._deliverer.step(stopping) if self._timekeeper.ready else NOT_READY_MS
 
         return Worker(
             route=route_batch,
@@ -199,13 +199,13 @@ class Bridge:
             monotonic=time.monotonic,
         )
 
-    def _build_keeper(self) -> Worker:
-        """Build the worker for the chores of every process, even one that neither routes nor delivers."""
-        return _sending_nothing(
+    def _build_housekeeper(self) -> Worker:
+        """Build the worker for the chores that every process has, even one that neither routes nor delivers."""
+        return _chore_worker(
             lambda: 0,
             (
-                Chore("rules", LOOK_S, self._rulebook.poll),
-                Chore("file", LOOK_S, self.store.require_file),
+                Chore("rules", POLL_S, self._rulebook.poll),
+                Chore("file", POLL_S, self.store.require_file),
                 Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
                 Chore("heartbeat", HEARTBEAT_S, self._beat),
@@ -223,7 +223,7 @@ class Bridge:
             destinations=self.destinations,
             stopping=lambda: self._notifier is None or self._notifier.stopping(),
         )
-        return _sending_nothing(lambda: 0, (Chore("alerts", alerts.LOOK_S, notifier.step),))
+        return _chore_worker(lambda: 0, (Chore("alerts", alerts.LOOK_S, notifier.step),))
 
     def _beat(self) -> None:
         kind = self._kind if self._worker is not None or self._kind == "worker" else "web"
@@ -233,7 +233,7 @@ class Bridge:
             )
         )
 
-    def _end_telling(self) -> None:
+    def _end_alerts(self) -> None:
         """Stop sending alerts and release this process's turn, so that another process can start immediately."""
         if self._notifier is None or not self._notifier.stop(1.0):
             return
@@ -242,7 +242,7 @@ class Bridge:
         except StoreError as error:
             log.warning("stop.unwritten", reason=str(error))
 
-    def _end_beating(self) -> None:
+    def _record_stop(self) -> None:
         """Record that this process shut down cleanly, so that it does not count as a vanished worker."""
         try:
             self.counters.flush(self.store)
@@ -252,7 +252,7 @@ class Bridge:
             log.warning("stop.unwritten", reason=str(error))
 
 
-def _sending_nothing(route: Callable[[], int], chores: tuple[Chore, ...] = ()) -> Worker:
+def _chore_worker(route: Callable[[], int], chores: tuple[Chore, ...] = ()) -> Worker:
     return Worker(route=route, deliver=lambda _stopping: 1_000, chores=chores, senders=0, monotonic=time.monotonic)
 
 

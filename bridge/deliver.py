@@ -62,7 +62,7 @@ THROTTLED_MS: Final = 60_000  # the pause when DataFast does not state a length
 JITTER: Final = 0.2
 LOOKS_MAX: Final = 3
 ABSENT_MAX: Final = 2
-AGAIN_MS: Final = 200  # before a failed write is retried
+RETRY_MS: Final = 200  # before a failed write is retried
 TURN_MS: Final = 250  # how long a thread stays with one destination while others wait
 
 log = logs.get("deliver")
@@ -96,7 +96,7 @@ def decide(outcome: Outcome, claim: Claim, settings: Settings, *, jitter: float)
 
 
 def _as_answered(outcome: Outcome, health: Health, state: GoalState = GoalState.PENDING) -> Settlement:
-    """With the outcome as its reason."""
+    """A settlement whose reason and message are the outcome's."""
     return Settlement(state, health, reason=outcome.kind.value, message=outcome.message)
 
 
@@ -145,11 +145,11 @@ def decide_look(look: LookClaim, answer: VisitorGoals, settings: Settings) -> tu
     if answer.failure is not None:
         return [_cannot_tell(goal, answer.failure, settings) for goal in look.goals], _health_of(answer.failure)
     found = action_of(look.kind).recognize(look, answer)
-    rulings = [_ruled(doubtful, found, settings) for doubtful in look.goals]
-    return rulings, Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
+    decisions = [_decide_goal(doubtful, found, settings) for doubtful in look.goals]
+    return decisions, Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
 
 
-def _ruled(doubtful: UnconfirmedGoal, found: Recognized, settings: Settings) -> LookDecision:
+def _decide_goal(doubtful: UnconfirmedGoal, found: Recognized, settings: Settings) -> LookDecision:
     entry = found.delivered.get(doubtful.goal.id)
     if entry is not None:
         message = "the answer was lost, but DataFast has the goal: a read-back of the visitor found it"
@@ -228,8 +228,8 @@ def token_hash(destination: Destination) -> str:
     return hashlib.sha256((destination.api_key or "").encode()).hexdigest()
 
 
-class _Held(NamedTuple):
-    """A claim. began_ms: the monotonic time just before its lease began."""
+class _TimedClaim(NamedTuple):
+    """A claim, and `began_ms`: the monotonic time just before its lease began."""
 
     claimed: Claim | LookClaim | ProofClaim | NotYet
     began_ms: int
@@ -262,7 +262,7 @@ class Deliverer:
         self._api = api
         self._steady = steady
         self._trusted_clock, self._expiry_clock = trusted_clock, expiry_clock
-        self._dated: set[str] = set()  # destinations whose clock has been compared with ours since the start
+        self._clock_known: set[str] = set()  # destinations whose clock has been compared with ours since the start
         self._destinations = destinations
         self._settings = settings
         self._lease_ms = settings.bridge_lease
@@ -282,43 +282,45 @@ class Deliverer:
         if not names:
             return 1_000
         self._turn += 1
-        waits = []
+        waits_ms = []
         for offset in range(len(names)):
             destination = self._destinations()[names[(self._turn + offset) % len(names)]]
-            wait = self._step(destination, stopping)
-            if wait is None:
+            wait_ms = self._step(destination, stopping)
+            if wait_ms is None:
                 return None
-            waits.append(wait)
-        return min(waits)
+            waits_ms.append(wait_ms)
+        return min(waits_ms)
 
     def _step(self, destination: Destination, stopping: Callable[[], bool]) -> int | None:
         self._register(destination)
-        if destination.name not in self._busy:  # otherwise the next claim shows whether there is more
+        if destination.name not in self._busy:  # otherwise a claim shows whether there is more
             with self._store.read() as conn:
-                nothing = claims.peek(conn, destination.name)
-            if nothing is not None:
-                return _pause_of(nothing)
+                not_yet = claims.peek(conn, destination.name)
+            if not_yet is not None:
+                return _idle_ms(not_yet)
         first = self._claim(destination)
         if isinstance(first.claimed, NotYet):
             self._busy.discard(destination.name)
-            return _pause_of(first.claimed)
+            return _idle_ms(first.claimed)
         self._busy.add(destination.name)
-        held: _Held | None = first
+        current: _TimedClaim | None = first
         until_ms = first.began_ms + TURN_MS
-        while held is not None:
-            held = self._work(destination, held, until_ms, stopping)
+        while current is not None:
+            current = self._work(destination, current, until_ms, stopping)
         return None
 
-    def _work(self, destination: Destination, held: _Held, until_ms: int, stopping: Callable[[], bool]) -> _Held | None:
-        """Do the claimed work; return the next claim, if any. until_ms: when it is another destination's turn."""
-        claimed, began_ms = held
+    def _work(
+        self, destination: Destination, current: _TimedClaim, until_ms: int, stopping: Callable[[], bool]
+    ) -> _TimedClaim | None:
+        """Do the claimed work; return the next claim, if any. until_ms: when the next destination gets its turn."""
+        claimed, began_ms = current
         if isinstance(claimed, NotYet):
             self._busy.discard(destination.name)
         elif stopping():
             self._release(claimed, began_ms)
         elif isinstance(claimed, Claim):
             return self._send(
-                destination, claimed, began_ms, lambda: not stopping() and self._goes_on(destination, until_ms)
+                destination, claimed, began_ms, lambda: not stopping() and self._may_continue(destination, until_ms)
             )
         elif isinstance(claimed, ProofClaim):
             self._prove(destination, claimed, began_ms)
@@ -332,11 +334,11 @@ class Deliverer:
             self._store.run(lambda conn: claims.register(conn, destination=destination.name, token_hash=fingerprint))
             self._registered[destination.name] = fingerprint
 
-    def _claim(self, destination: Destination) -> _Held:
+    def _claim(self, destination: Destination) -> _TimedClaim:
         """Claim the next work. An unconfirmed claim is taken back; otherwise its goal would be in doubt."""
-        taken: list[_Held] = []
+        taken: list[_TimedClaim] = []
 
-        def work(conn: Connection) -> _Held:
+        def work(conn: Connection) -> _TimedClaim:
             taken[:] = [self._take(conn, destination, self._monotonic_ms())]
             return taken[0]
 
@@ -345,7 +347,7 @@ class Deliverer:
         except StoreError:
             for claimed, began_ms in taken:
                 if isinstance(claimed, Claim):
-                    self._surely(lambda conn, claim=claimed: claims.take_back(conn, claim), began_ms)  # type: ignore[misc]
+                    self._persist(lambda conn, claim=claimed: claims.take_back(conn, claim), began_ms)  # type: ignore[misc]
             raise
 
     def _take(
@@ -355,7 +357,7 @@ class Deliverer:
         began_ms: int,
         ready: Readiness | None = None,
         trusted_clock: Callable[[Connection], int | None] | None = None,
-    ) -> _Held:
+    ) -> _TimedClaim:
         """Claim the next work. If it is a goal, its attempt is recorded in the same transaction.
 
         began_ms: taken before reading the database's time from which the lease runs. ready, trusted_clock: see
@@ -369,28 +371,30 @@ class Deliverer:
             lease_ms=self._lease_ms,
             rate=self._rate,
             readback_ms=(self._settings.bridge_readback[0], self._settings.bridge_readback[1]),
-            trusted_clock=(trusted_clock or self._trusted_clock) if destination.name in self._dated else None,
+            trusted_clock=(trusted_clock or self._trusted_clock) if destination.name in self._clock_known else None,
             ready=ready,
         )
         if isinstance(claimed, Claim):
             claimed = replace(claimed, claimed_at_ms=self._steady(claimed.claimed_at_ms))
-        return _Held(claimed, began_ms)
+        return _TimedClaim(claimed, began_ms)
 
     def _release(self, claimed: Claim | LookClaim | ProofClaim, began_ms: int) -> None:
-        self._surely(lambda conn: claims.release(conn, claimed), began_ms)
+        self._persist(lambda conn: claims.release(conn, claimed), began_ms)
 
-    def _send(self, destination: Destination, claim: Claim, began_ms: int, goes_on: Callable[[], bool]) -> _Held | None:
+    def _send(
+        self, destination: Destination, claim: Claim, began_ms: int, may_continue: Callable[[], bool]
+    ) -> _TimedClaim | None:
         if self._is_too_late(began_ms):
             self._release(claim, began_ms)  # a later claim sends it, with a full lease
             return None
         goal = claim.goal
         outcome = action_of(goal.kind).send(self._api, destination, goal, claim.claimed_at_ms)
-        ruled = decide(outcome, claim, self._settings, jitter=self._random())
-        follows = ruled.state is GoalState.DELIVERED and goes_on()
-        settle = self._settle_and_claim(destination, claim, outcome, ruled, follows=follows)
-        settled, ruling, held = self._surely(settle, began_ms)
+        decided = decide(outcome, claim, self._settings, jitter=self._random())
+        claim_next = decided.state is GoalState.DELIVERED and may_continue()
+        settle = self._settle_and_claim(destination, claim, outcome, decided, claim_next=claim_next)
+        settled, settlement, current = self._persist(settle, began_ms)
         if settled.written and outcome.server_now_ms is not None:
-            self._dated.add(destination.name)
+            self._clock_known.add(destination.name)
         log.info(
             "attempt",
             goal=f"goal_{goal.id}",
@@ -399,15 +403,15 @@ class Deliverer:
             destination=destination.name,
             outcome=outcome.kind.value,
             status=outcome.status,
-            state=ruling.state.value if settled.written else "lease_over",
+            state=settlement.state.value if settled.written else "lease_over",
             probe=claim.probe,
             ms=self._monotonic_ms() - began_ms,
         )
-        self._tell(destination, settled, ruling)
-        return held
+        self._log_change(destination, settled, settlement)
+        return current
 
-    def _surely(self, work: Callable[[Connection], T], began_ms: int) -> T:
-        """Write what only this process knows. If that were lost, the goal would be in doubt.
+    def _persist(self, work: Callable[[Connection], T], began_ms: int) -> T:
+        """Write what only this process knows; otherwise the goal would be in doubt.
 
         While the database is busy or down, this is retried until the lease ends.
         """
@@ -418,41 +422,41 @@ class Deliverer:
             except StoreGone:
                 raise  # it will not recover; after a restart, goals in doubt are looked up
             except StoreError:
-                if self._monotonic_ms() + AGAIN_MS >= until_ms:
+                if self._monotonic_ms() + RETRY_MS >= until_ms:
                     raise
-                self._sleep_ms(AGAIN_MS)
+                self._sleep_ms(RETRY_MS)
 
     def _is_too_late(self, began_ms: int) -> bool:
         """Whether too little of the lease is left for a request: the database was slow, or this process was stopped."""
         return self._monotonic_ms() - began_ms >= self._lease_ms - self._deadline_ms
 
-    def _goes_on(self, destination: Destination, until_ms: int) -> bool:
+    def _may_continue(self, destination: Destination, until_ms: int) -> bool:
         """Whether it is still this destination's turn, and its key is unchanged."""
-        keyed = [other for other in self._destinations().values() if other.api_key]
-        return destination in keyed and (len(keyed) == 1 or self._monotonic_ms() < until_ms)
+        active = [other for other in self._destinations().values() if other.api_key]
+        return destination in active and (len(active) == 1 or self._monotonic_ms() < until_ms)
 
     def _settle_and_claim(
-        self, destination: Destination, claim: Claim, outcome: Outcome, ruled: Settlement, *, follows: bool
-    ) -> Callable[[Connection], tuple[Settled, Settlement, _Held | None]]:
-        """The function that settles a goal and, if it is still this destination's turn, claims the next work.
+        self, destination: Destination, claim: Claim, outcome: Outcome, decided: Settlement, *, claim_next: bool
+    ) -> Callable[[Connection], tuple[Settled, Settlement, _TimedClaim | None]]:
+        """The function that settles a goal and, if `claim_next`, claims the next work.
 
         Only the first try claims, because a slow claim must not delay recording DataFast's answer. Later tries take the
         claim back: the first may have been committed without a confirmation.
         """
-        taken: list[_Held] = []
+        taken: list[_TimedClaim] = []
         tries = count()
 
-        def work(conn: Connection) -> tuple[Settled, Settlement, _Held | None]:
+        def work(conn: Connection) -> tuple[Settled, Settlement, _TimedClaim | None]:
             is_first, began_ms = next(tries) == 0, self._monotonic_ms()
-            trusted_clock = cache(self._trusted_clock)  # one reading of the clock serves both
-            for held in taken:
-                if isinstance(held.claimed, Claim):
-                    claims.take_back(conn, held.claimed)
-            settled, ruling = self._settle(conn, claim, outcome, ruled, trusted_clock)
-            if not (follows and is_first and settled.written):
-                return settled, ruling, None
+            trusted_clock = cache(self._trusted_clock)  # settling and claiming share one reading
+            for current in taken:
+                if isinstance(current.claimed, Claim):
+                    claims.take_back(conn, current.claimed)
+            settled, settlement = self._settle(conn, claim, outcome, decided, trusted_clock)
+            if not (claim_next and is_first and settled.written):
+                return settled, settlement, None
             taken.append(self._take(conn, destination, began_ms, settled.ready, trusted_clock))
-            return settled, ruling, taken[0]
+            return settled, settlement, taken[0]
 
         return work
 
@@ -461,31 +465,31 @@ class Deliverer:
         conn: Connection,
         claim: Claim,
         outcome: Outcome,
-        ruling: Settlement,
+        settlement: Settlement,
         trusted_clock: Callable[[Connection], int | None],
     ) -> tuple[Settled, Settlement]:
         """Settle a goal. A visitor unknown to DataFast is unlearned, and the goal's next candidate takes its place."""
-        if ruling.unknown_visitor and ruling.state is GoalState.REJECTED:
+        if settlement.unknown_visitor and settlement.state is GoalState.REJECTED:
             link_statements.lock(conn)  # first: an answer about the next candidate may arrive at the same moment
-        if ruling.unknown_visitor and pauses.none_known(conn, claim.destination, claim.visitor):
-            ruling = not_counted(outcome)
-        settled = claims.settle(conn, claim, outcome, ruling, trusted_clock=trusted_clock)
-        if settled.written and ruling.state is GoalState.REJECTED and ruling.unknown_visitor:
+        if settlement.unknown_visitor and pauses.none_known(conn, claim.destination, claim.visitor):
+            settlement = not_counted(outcome)
+        settled = claims.settle(conn, claim, outcome, settlement, trusted_clock=trusted_clock)
+        if settled.written and settlement.state is GoalState.REJECTED and settlement.unknown_visitor:
             goal_statements.note_unknown(conn, claim.destination, claim.visitor)
             parking.next_visitor(conn, claim.goal.id, self._settings)
-        elif settled.doubted and ruling.health is Health.SUCCESS:
+        elif settled.doubted and settlement.health is Health.SUCCESS:
             goal_statements.forget_unknown(conn, claim.destination, claim.visitor)
-        return settled, ruling
+        return settled, settlement
 
     def _prove(self, destination: Destination, claim: ProofClaim, began_ms: int) -> None:
         """Ask whether the website knows this visitor; the answer decides the goals that waited for it."""
         answer = self._api.visitor_goals(destination, claim.visitor)
         known = decide_proof(answer)
         health = _health_of_proof(answer)
-        settled = self._surely(lambda conn: self._settle_proof(conn, claim, known, health, answer), began_ms)
+        settled = self._persist(lambda conn: self._settle_proof(conn, claim, known, health, answer), began_ms)
         outcome = {True: "known", False: "not_known", None: "cannot_tell"}[known]
         log.info("proof", destination=destination.name, outcome=outcome if settled.written else "lease_over")
-        self._tell(destination, settled, health)
+        self._log_change(destination, settled, health)
 
     def _settle_proof(
         self, conn: Connection, claim: ProofClaim, known: bool | None, health: Settlement, answer: VisitorGoals
@@ -501,32 +505,32 @@ class Deliverer:
 
     def _look(self, destination: Destination, look: LookClaim, began_ms: int) -> None:
         answer = self._api.visitor_goals(destination, look.visitor)
-        rulings, health = decide_look(look, answer, self._settings)
-        settled = self._surely(
+        decisions, health = decide_look(look, answer, self._settings)
+        settled = self._persist(
             lambda conn: claims.settle_look(
                 conn,
                 look,
-                rulings,
+                decisions,
                 health=health,
                 server_now_ms=answer.server_now_ms,
                 trusted_clock=self._trusted_clock,
             ),
             began_ms,
         )
-        for ruling in rulings:
+        for decision in decisions:
             log.info(
                 "readback",
-                goal=f"goal_{ruling.goal.goal.id}",
+                goal=f"goal_{decision.goal.goal.id}",
                 destination=destination.name,
-                state=ruling.settlement.state.value if settled.written else "lease_over",
-                reason=ruling.settlement.reason,
+                state=decision.settlement.state.value if settled.written else "lease_over",
+                reason=decision.settlement.reason,
             )
-        self._tell(destination, settled, health)
+        self._log_change(destination, settled, health)
 
-    def _tell(self, destination: Destination, settled: Settled, ruling: Settlement) -> None:
+    def _log_change(self, destination: Destination, settled: Settled, settlement: Settlement) -> None:
         """Log one alert when a pause begins, and one when it ends."""
         if settled.news == "paused":
-            log.warning("destination.paused", destination=destination.name, reason=ruling.message)
+            log.warning("destination.paused", destination=destination.name, reason=settlement.message)
         elif settled.news == "reopened":
             log.info("destination.reopened", destination=destination.name)
         elif settled.news == "none_known":
@@ -539,16 +543,16 @@ class Deliverer:
         with self._store.read() as conn:
             if not claims.anything_to_sweep(conn):
                 return
-        free, doubtful, old = self._store.run(
+        freed, doubtful, expired = self._store.run(
             lambda conn: claims.sweep(
                 conn, settling_ms=self._settings.bridge_readback[0], expiry_clock=self._expiry_clock
             )
         )
-        log.info("sweep", freed=len(free), in_doubt=len(doubtful), expired=len(old))
+        log.info("sweep", freed=len(freed), in_doubt=len(doubtful), expired=len(expired))
 
 
-def _pause_of(nothing: NotYet) -> int:
+def _idle_ms(not_yet: NotYet) -> int:
     """How long to wait, in ms: at most 1000, because other processes may create work."""
-    if nothing.until_ms is None:
+    if not_yet.until_ms is None:
         return 1_000
-    return max(1, min(nothing.until_ms - nothing.now_ms, 1_000))
+    return max(1, min(not_yet.until_ms - not_yet.now_ms, 1_000))

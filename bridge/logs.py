@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def _as_if_not_installed(package: str) -> Iterator[None]:
-    """Hide an optional package from a library that would import it."""
+    """Hide an optional package from a library that would otherwise import it."""
     loaded = {package: sys.modules[package]} if package in sys.modules else {}
     sys.modules[package] = None  # type: ignore[assignment] # Python's way to say that there is none
     try:
@@ -54,7 +54,7 @@ def configure(log_format: str = "auto") -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _without_addresses,
-            *([_spelled] if console else ()),
+            *([_escaped] if console else ()),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -75,7 +75,7 @@ def _as_json(_logger: object, _method: str, line: EventDict) -> str:
     return _encode(line)
 
 
-def _spelled(_logger: object, _method: str, line: EventDict) -> EventDict:
+def _escaped(_logger: object, _method: str, line: EventDict) -> EventDict:
     """For a terminal, spell out the characters that could move its cursor or reverse its letters."""
     return {
         name: ascii(value)[1:-1] if isinstance(value, str) and not value.isprintable() else value
@@ -95,11 +95,11 @@ class _Lines:
 
     def msg(self, line: str) -> None:
         try:
-            number = self._stream.fileno()
+            fd = self._stream.fileno()
         except (OSError, ValueError):  # a stand-in for stderr, or a closed file
             self._stream.write(line + "\n")
             return
-        _writer.put(number, (line + "\n").encode("utf-8", "backslashreplace"))
+        _writer.put(fd, (line + "\n").encode("utf-8", "backslashreplace"))
 
     debug = info = warning = error = critical = msg
 
@@ -107,7 +107,8 @@ class _Lines:
 class _Writer:
     """The queue of this process, and the one thread that may wait for the reader of the lines.
 
-    A line that finds the queue full is dropped and counted; as soon as there is room, a line says how many were lost.
+    A line that finds the queue full is dropped and counted; as soon as there is room, another line says how
+    many were.
     """
 
     def __init__(self) -> None:
@@ -118,12 +119,12 @@ class _Writer:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, number: int, line: bytes) -> None:
-        """Take a line for this file descriptor."""
-        if self._queue.qsize() >= _LINES_MOST:
+    def put(self, fd: int, line: bytes) -> None:
+        """Queue a line for this file descriptor."""
+        if self._queue.qsize() >= _QUEUE_MAX:
             self._dropped = next(self._drops)
             return
-        self._queue.put((number, line))
+        self._queue.put((fd, line))
         if self._thread is None and not self._start():
             self._write_waiting()
 
@@ -136,7 +137,7 @@ class _Writer:
         if self._start():
             written.wait(within_s)
 
-    def rest(self) -> None:
+    def stop(self) -> None:
         """Write the waiting lines and end the thread, if that is quick: a process should fork without one."""
         thread = self._thread
         if thread is not None:
@@ -169,10 +170,10 @@ class _Writer:
         """Wait for a line, and write it together with those after it: every write releases the interpreter."""
         item: _Item | Literal[False] = self._queue.get()
         while isinstance(item, tuple):
-            (number, piece), item = item, self._next()
-            while isinstance(item, tuple) and item[0] == number and len(piece) + len(item[1]) <= _PIECE:
-                piece, item = piece + item[1], self._next()
-            _write(number, piece)
+            (fd, chunk), item = item, self._next()
+            while isinstance(item, tuple) and item[0] == fd and len(chunk) + len(item[1]) <= _CHUNK_MAX:
+                chunk, item = chunk + item[1], self._next()
+            _write(fd, chunk)
         if isinstance(item, threading.Event):
             item.set()
         elif item is None:
@@ -193,19 +194,19 @@ class _Writer:
         get("log").warning("log.dropped", lines=lines, message=f"{lines} lines were dropped: nobody read them in time")
 
 
-def _write(number: int, data: bytes) -> None:
+def _write(fd: int, data: bytes) -> None:
     """Write whole lines, however slow their reader is. A pipe takes each in one piece, so lines do not mix."""
     while data:
         try:
-            data = data[os.write(number, data) :]
+            data = data[os.write(fd, data) :]
         except BlockingIOError:  # another process that shares the pipe made it non-blocking
-            select.select([], [number], [], 1.0)
+            select.select([], [fd], [], 1.0)
         except OSError:  # the reader is gone
             return
 
 
-_LINES_MOST: Final = 4096
-_PIECE: Final = select.PIPE_BUF  # bytes that a pipe writes atomically
+_QUEUE_MAX: Final = 4096
+_CHUNK_MAX: Final = select.PIPE_BUF  # bytes that a pipe writes atomically
 _PAUSE_S: Final = 0.02  # so that a flood of lines does not wake the thread for each
 _BEFORE_FORK_S: Final = 0.2
 _AT_EXIT_S: Final = 1.0
@@ -217,13 +218,13 @@ def flush(within_s: float = _AT_EXIT_S) -> None:
     _writer.flush(within_s)
 
 
-def _renew() -> None:
+def _reset() -> None:
     """Start over after a fork: the thread and the waiting lines belong to the parent."""
     global _writer  # noqa: PLW0603 - there is one in each process
     _writer = _Writer()
 
 
-os.register_at_fork(before=lambda: _writer.rest(), after_in_child=_renew)  # noqa: PLW0108 - it is another one by then
+os.register_at_fork(before=lambda: _writer.stop(), after_in_child=_reset)  # noqa: PLW0108 - it is another one by then
 atexit.register(flush)
 
 

@@ -106,7 +106,7 @@ def _acknowledged(
 
 
 def answer_get(bridge: Receiver, name: str, read_request: Callable[[], Request]) -> Reply | None:
-    """A GET or HEAD to a source's address: the answer to its handshake; None if it is not one.
+    """Answer a GET or HEAD to a source's address, if it is the source's handshake; None: it is not.
 
     Raises the same errors as `receive`. A refusal is logged but not counted, because no event was refused.
     """
@@ -127,25 +127,25 @@ def _handshake(bridge: Receiver, source: Source, request: Request, started: floa
         return None
     if reply.kept is not None:
         bridge.first_messages.keep(source.name, reply.kept, sources.sender_of(request))
-    _log({"source": source.name}, started, "handshake", _KEPT if reply.kept is not None else None)
+    _log({"source": source.name}, started, "handshake", _FIRST_MESSAGE_KEPT if reply.kept is not None else None)
     return reply
 
 
 def _authentic_event(source: Source, request: Request, now_s: float) -> NewEvent:
     if not source.secrets:
         raise SourceOff(source.secret_error or "no usable secret is set")
-    signature = _remembered(source, sources.verify(source, request, now_s), now_s)
+    signature = _verification_json(source, sources.verify(source, request, now_s), now_s)
     try:
         return sources.read(source, request, signature)
     except Exception as error:  # noqa: BLE001 - authentic, so it is kept: a later release may be able to read it
-        return _unread(source, request, f"reading it failed ({logs.where(error)})", signature)
+        return _unreadable(source, request, f"reading it failed ({logs.where(error)})", signature)
 
 
-def _remembered(source: Source, verified: Verified, now_s: float) -> str:
+def _verification_json(source: Source, verified: Verified, now_s: float) -> str:
     """How a request was verified, as JSON without any part of the signature or the secret. No value needs escaping.
 
-    secret: its number, from 1; of: how many there are; old: whether it is one of the source's old secrets; age_ms: the
-    age of the signed timestamp; at_ms: the time by this machine's clock.
+    secret: the number of the secret that matched, from 1; of: how many the source has; old: whether it is one of the
+    source's old secrets; age_ms: the age of the signed timestamp; at_ms: the time by this machine's clock.
     """
     scheme, secret, age_ms = verified
     old = ',"old":true' if secret in source.old_secrets else ""
@@ -153,7 +153,7 @@ def _remembered(source: Source, verified: Verified, now_s: float) -> str:
     return f'{{"scheme":"{scheme}","secret":{secret},"of":{len(source.secrets)}{old}{age},"at_ms":{int(now_s * 1000)}}}'
 
 
-def _unread(source: Source, request: Request, problem: str, signature: str) -> NewEvent:
+def _unreadable(source: Source, request: Request, problem: str, signature: str) -> NewEvent:
     """The quarantined event for a body that our own code failed to read: only its raw bytes are used."""
     key = "sha256:" + hashlib.sha256(request.body).hexdigest()
     return NewEvent(source.name, source.provider, Envelope(""), (key,), {}, {}, request.body, problem, (), signature)
@@ -165,7 +165,7 @@ _REASONS = {
     BodyTooLarge: "the body is longer than 1 MiB",
     BodyEncoded: "the body is compressed, so what was signed cannot be seen",
 }
-_KEPT = "its first message is kept for an hour: `python -m bridge sources` shows it on a terminal"
+_FIRST_MESSAGE_KEPT = "its first message is kept for an hour: `python -m bridge sources` shows it on a terminal"
 _LOGGED_MAX = 100
 
 

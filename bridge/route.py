@@ -48,9 +48,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BATCH: Final = 16  # events per claim: acknowledgements are slower during a claim
-WRITTEN: Final = {"sqlite": 8, "postgresql": BATCH}  # per transaction: on SQLite, acknowledgements wait for it
-RELEARNED: Final = 200  # events per transaction
+CLAIM_BATCH: Final = 16  # events per claim: acknowledgements are slower during a claim
+# Events per transaction; on SQLite, acknowledgements wait for it.
+WRITE_BATCH: Final = {"sqlite": 8, "postgresql": CLAIM_BATCH}
+RELEARN_BATCH: Final = 200  # events that are learned again per transaction
 
 log = logs.get("route")
 
@@ -83,9 +84,9 @@ class Router:
         self._keys: dict[str, bytes] = {}
         self._unfinished: tuple[list[int], str] | None = None  # claimed, but the connection to the database was lost
 
-    def route_batch(self, rule_set: RuleSet, destinations: Mapping[str, Destination], limit: int = BATCH) -> int:
+    def route_batch(self, rule_set: RuleSet, destinations: Mapping[str, Destination], limit: int = CLAIM_BATCH) -> int:
         """Route the oldest waiting events and return how many were claimed. After a StoreError, try again later."""
-        self._give_back()
+        self._release_unfinished()
         token = self._new_token()
         claimed = self._run(lambda conn: events.claim(conn, limit, token, self._settings.bridge_lease))
         if not claimed:
@@ -93,7 +94,7 @@ class Router:
         self._unfinished = ([event.id for event in claimed], token)
         preparer = self._preparer(rule_set, destinations)
         prepared = [preparer.prepare(event) for event in claimed]
-        size = WRITTEN[self._store.dialect]
+        size = WRITE_BATCH[self._store.dialect]
         for start in range(0, len(prepared), size):
             self._write(preparer, prepared[start : start + size], token)
         self._unfinished = None
@@ -106,10 +107,10 @@ class Router:
     def relearn(self, rule_set: RuleSet, after_id: int = 0) -> tuple[int, int]:
         """Learn again from the stored events after `after_id`; return how many were read, and the last one's id."""
         with self._store.read() as conn:
-            stored = events.stored_after(conn, after_id, RELEARNED)
+            stored = events.stored_after(conn, after_id, RELEARN_BATCH)
         preparer = self._preparer(rule_set, {})
         prepared = [preparer.prepare(event) for event in stored]
-        observations = [element.observation for one in prepared for element in one.elements]
+        observations = [element.observation for event in prepared for element in event.elements]
 
         def learn(conn: Connection) -> None:
             parking.learn(conn, observations, self._settings, clock.read_ms(conn))
@@ -125,22 +126,22 @@ class Router:
         """
         return self._store.run(work, durable=False)
 
-    def _give_back(self) -> None:
+    def _release_unfinished(self) -> None:
         if self._unfinished is not None:
             ids, token = self._unfinished
             self._run(lambda conn: events.release(conn, ids, token))
             self._unfinished = None
 
     def _preparer(self, rule_set: RuleSet, destinations: Mapping[str, Destination]) -> Preparer:
-        by_email = self._settings.bridge_match_email == "on"
-        email_key = self._key(facts.EMAIL_KEY) if by_email else None
+        match_email = self._settings.bridge_match_email == "on"
+        email_key = self._key(facts.EMAIL_KEY) if match_email else None
         return Preparer(rule_set, self._settings, destinations, self._key(facts.HASH_KEY), email_key=email_key)
 
     def _key(self, name: str) -> bytes:
         """The key for the `hash` filter or for e-mail addresses: permanent, and the same for every process."""
         if name not in self._keys:
-            made = self._new_token() + self._new_token()
-            self._keys[name] = self._store.run(lambda conn: facts.ensure(conn, name, lambda: made)).encode()
+            new_key = self._new_token() + self._new_token()
+            self._keys[name] = self._store.run(lambda conn: facts.ensure(conn, name, lambda: new_key)).encode()
         return self._keys[name]
 
     def _write(self, preparer: Preparer, batch: Sequence[PreparedEvent], token: str) -> None:
@@ -183,8 +184,8 @@ def _commit(conn: Connection, preparer: Preparer, batch: Sequence[PreparedEvent]
     """Write everything about some events, or nothing. False: no goal was made, and no goal's visitor was learned."""
     now = driver_of(conn).now_ms()
     good = [prepared for prepared in batch if prepared.quarantine is None]
-    if asked := followed(good):
-        good = settle(good, statements.made_before(conn, asked))
+    if preceding := followed(good):
+        good = settle(good, statements.made_before(conn, preceding))
     observations = [element.observation for prepared in good for element in prepared.elements]
     links = parking.learn(conn, observations, preparer.settings, now)
     drafts = [draft for prepared in good for element in prepared.elements for draft in element.drafts]
@@ -201,11 +202,11 @@ def _commit(conn: Connection, preparer: Preparer, batch: Sequence[PreparedEvent]
         )
         for prepared in good
     ]
-    held = events.finish_all(conn, token, ends)
+    leases_held = events.finish_all(conn, token, ends)
     for prepared in batch:
         if prepared.quarantine is not None:
-            held &= events.quarantine(conn, prepared.event.id, token, prepared.quarantine)
-    if not held:
+            leases_held &= events.quarantine(conn, prepared.event.id, token, prepared.quarantine)
+    if not leases_held:
         raise _LeaseLost
     return bool(drafts or links.gained or links.customers_gained)
 
@@ -215,34 +216,35 @@ def _commit(conn: Connection, preparer: Preparer, batch: Sequence[PreparedEvent]
 
 def _trace(prepared: PreparedEvent, made: Iterable[MadeGoal], stopped: Mapping[str, str]) -> str:
     made = iter(made)
-    elements = [_element_text(element, [next(made) for _ in element.drafts]) for element in prepared.elements]
-    text = f'{{"elements":[{",".join(elements)}]'
-    mine = {key.text for element in prepared.elements for key in element.observation.keys} if stopped else ()
-    if linked := {key: why for key, why in stopped.items() if key in mine}:
-        text += f',"stopped":{_json(linked)}'
-    return text + "}"
+    elements = [_element_json(element, [next(made) for _ in element.drafts]) for element in prepared.elements]
+    trace = f'{{"elements":[{",".join(elements)}]'
+    keys = {key.text for element in prepared.elements for key in element.observation.keys} if stopped else ()
+    if linked := {key: why for key, why in stopped.items() if key in keys}:
+        trace += f',"stopped":{_encode(linked)}'
+    return trace + "}"
 
 
-def _element_text(element: Element, made: Sequence[MadeGoal]) -> str:
+def _element_json(element: Element, made: Sequence[MadeGoal]) -> str:
     """The trace of an element as JSON. Most rules' traces are the same for every event, and are cached as strings."""
-    text = _json(_element_trace(element, made, rules=False))
+    encoded = _encode(_element_trace(element, made, rules=False))
     if element.evaluation is None or not element.evaluation.traces:
-        return text
+        return encoded
     rules = ",".join(
-        _idle_text(trace) if trace.result in _IDLE else _json(trace.to_json()) for trace in element.evaluation.traces
+        _static_json(trace) if trace.result in _STATIC else _encode(trace.to_json())
+        for trace in element.evaluation.traces
     )
-    return f'{text[:-1]},"rules":[{rules}]}}'
+    return f'{encoded[:-1]},"rules":[{rules}]}}'
 
 
-_IDLE: Final = ("event", "disabled")  # such a trace depends only on the event's type
+_STATIC: Final = ("event", "disabled")  # such a trace depends only on the event's type
 
 
 @lru_cache(maxsize=4_096)
-def _idle_text(trace: RuleTrace) -> str:
-    return _json(trace.to_json())
+def _static_json(trace: RuleTrace) -> str:
+    return _encode(trace.to_json())
 
 
-_json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def preview(prepared: PreparedEvent) -> dict[str, Any]:
@@ -267,7 +269,7 @@ def _element_trace(element: Element, made: Sequence[MadeGoal], *, rules: bool = 
 
 
 def _nearest(element: Element) -> dict[str, Any] | None:
-    """The rule that came nearest to a goal; one that failed, or whose preceding goal was not made, takes precedence."""
+    """The rule that came nearest to a goal. One that failed, or whose preceding goal was not made, takes precedence."""
     if element.evaluation is None or element.drafts or element.following:
         return None
     for trace in element.evaluation.traces:

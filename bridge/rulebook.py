@@ -4,7 +4,7 @@ The files form one set: a change is accepted once two looks a moment apart agree
 replaces a working set, nor does a set whose own `tests:` fail; the reason is kept for `/status`. Every accepted set is
 stored under its hash, and a start with a broken folder uses the last good one; if there is none, a set that only fails
 its tests is better than no rules. A set includes the shipped files that its layers extend, so that the last good one
-continues with its own versions of them. It has no clock: its owner calls `poll` periodically.
+continues with its own versions of them. The rulebook has no clock: its owner calls `poll` periodically.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ class Rulebook:
         self._environ = environ
         self._presets = presets
         self._store = store
-        self._looking = threading.Lock()
+        self._lock = threading.Lock()
         self._seen: dict[str, str] | None = None
         self.problem: str | None = None
         self._refused: tuple[str, ...] = ()
-        self.current = self._first()
+        self.current = self._initial()
         _warn(self.current)
-        self._taken: dict[str, str] | None = rules.own(self.current.files)
+        self._handled: dict[str, str] | None = rules.own(self.current.files)
 
     def poll(self) -> None:
-        """Look at the folder once, and accept a change that was already there at the last look."""
-        with self._looking:
+        """Look at the folder once, and accept a change that was there at the previous look, too."""
+        with self._lock:
             self._poll()
 
     def _poll(self) -> None:
@@ -65,18 +65,18 @@ class Rulebook:
             files = rules.read_files(self._folder)
         except MappingError as error:
             self._refuse(error.problems)
-            self._seen = self._taken = None  # what comes back is looked at again
+            self._seen = self._handled = None  # what comes back is looked at again
             return
         settled = files == self._seen
         self._seen = files
-        if not settled or files == self._taken:
+        if not settled or files == self._handled:
             if settled and not self._untested and files == rules.own(self.current.files):
                 self.problem = None
             return
-        self._take(files)
-        self._taken = files
+        self._accept(files)
+        self._handled = files
 
-    def _first(self) -> RuleSet:
+    def _initial(self) -> RuleSet:
         """The folder's rules, or the last good ones. Raises MappingError if there are none either.
 
         A set that was accepted before is not tested again: an upgrade must not stop what worked.
@@ -84,27 +84,27 @@ class Rulebook:
         try:
             current = self._load(rules.read_files(self._folder))
         except MappingError as error:
-            return self._instead(error)
-        last = self._last_if_any()
+            return self._fall_back(error)
+        last = self._last_accepted_if_reachable()
         problems = [] if current.files == last else self._failing(current)
         if not problems:
             self._remember(current)
             return current
         self._refuse(tuple(problems))
-        good = self._loaded(last)
-        self._untested = good is None
-        return good or current
+        last_good = self._load_accepted(last)
+        self._untested = last_good is None
+        return last_good or current
 
-    def _instead(self, error: MappingError) -> RuleSet:
-        """The last good rules in place of a folder that cannot be loaded; raises that error if there are none."""
-        good = self._loaded(self._last_accepted())
-        if good is None:
+    def _fall_back(self, error: MappingError) -> RuleSet:
+        """The last good rules in place of a folder that cannot be loaded; raises its error if there are none."""
+        last_good = self._load_accepted(self._last_accepted())
+        if last_good is None:
             raise error
         self._refuse(error.problems)
-        return good
+        return last_good
 
-    def _last_if_any(self) -> dict[str, str] | None:
-        """Also None if the database cannot be reached yet: a good folder does not need it."""
+    def _last_accepted_if_reachable(self) -> dict[str, str] | None:
+        """None also if the database cannot be reached yet: a good folder does not need it."""
         try:
             return self._last_accepted()
         except StoreError:
@@ -117,13 +117,13 @@ class Rulebook:
         with self._store.read() as conn:
             return rulesets.last_accepted(conn)
 
-    def _loaded(self, files: dict[str, str] | None) -> RuleSet | None:
+    def _load_accepted(self, files: dict[str, str] | None) -> RuleSet | None:
         try:
             return self._load(files) if files is not None else None
         except MappingError:
             return None  # accepted by a release with another grammar
 
-    def _take(self, files: dict[str, str]) -> None:
+    def _accept(self, files: dict[str, str]) -> None:
         try:
             fresh = self._successor(files)
         except MappingError as error:
@@ -137,11 +137,11 @@ class Rulebook:
         log.info("rules.reloaded", rules=fresh.hash[:12], sources=sorted(fresh.sources))
 
     def _successor(self, files: dict[str, str]) -> RuleSet:
-        """The set that these files make; MappingError, also when a file of the current set vanished or a test fails."""
+        """The set that these files make. Raises MappingError, also if a current file vanished or a test fails."""
         gone = sorted(set(rules.own(self.current.files)) - set(files))
         if gone:
-            way_out = "put it back, or restart the bridge to go on without it"
-            raise MappingError([f"{self._folder.name}/{name}: the file has disappeared; {way_out}" for name in gone])
+            advice = "put it back, or restart the bridge to go on without it"
+            raise MappingError([f"{self._folder.name}/{name}: the file has disappeared; {advice}" for name in gone])
         fresh = self._load(files)
         if problems := self._failing(fresh):
             raise MappingError(problems)
@@ -161,7 +161,7 @@ class Rulebook:
         self.problem = "; ".join([*problems[:PROBLEMS_SHOWN], *more])
 
 
-def _warn(taken: RuleSet) -> None:
+def _warn(rule_set: RuleSet) -> None:
     """Log problems that are not errors but keep something from working: an unset secret, a likely misspelling."""
-    for warning in (*taken.problems, *taken.warnings):
+    for warning in (*rule_set.problems, *rule_set.warnings):
         log.warning("rules.warning", warning=warning)

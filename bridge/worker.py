@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logs.get("worker")
 
 WOKEN_IDLE_S: Final = 1.0  # between two looks for work, when whoever creates it also wakes the worker
-REST: Final = 9.0  # after routing, as a multiple of the time it took, while events are being received
+REST_FACTOR: Final = 9.0  # the rest after routing while events are being received, as a multiple of the time it took
 REST_MIN_S: Final = 0.02
 REST_MAX_S: Final = 0.5
 AFTER_ERROR_S: Final = (0.2, 1.0, 5.0)
@@ -38,8 +38,8 @@ class Chore:
 class Worker:
     """Runs `route` and `deliver` until it is stopped.
 
-    idle_s: how long it may sleep when other processes create the work and nobody wakes it. route: routes some events
-    and returns how many. deliver: does one piece of work and returns None, or the ms until there may be more.
+    route: routes some events and returns how many. deliver: does one piece of work and returns None, or the ms until
+    there may be more. idle_s: how long it may sleep when other processes create the work and nobody wakes it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Worker:
         self._monotonic = monotonic
         self._stopping = threading.Event()
         self._events = threading.Event()  # set: there may be events to route
-        self._goals = [threading.Event() for _ in range(senders)]  # set: there may be goals to send
+        self._goals = [threading.Event() for _ in range(senders)]  # set: there may be goals to send; one per sender
         self._threads: list[threading.Thread] = []
         self._due_s = {chore.name: 0.0 for chore in chores}
         self._failing: dict[str, str] = {}
@@ -67,12 +67,10 @@ class Worker:
     def start(self) -> None:
         """Start the threads. Call it after a fork, never before."""
         self._threads = [
-            threading.Thread(target=self._forever, args=(self._route_once, self._events), name="route", daemon=True),
+            threading.Thread(target=self._loop, args=(self._route_once, self._events), name="route", daemon=True),
             *(
-                threading.Thread(
-                    target=self._forever, args=(self._deliver_once, bell), name=f"deliver-{n}", daemon=True
-                )
-                for n, bell in enumerate(self._goals)
+                threading.Thread(target=self._loop, args=(self._deliver_once, wakeup), name=f"deliver-{n}", daemon=True)
+                for n, wakeup in enumerate(self._goals)
             ),
         ]
         for thread in self._threads:
@@ -84,14 +82,14 @@ class Worker:
 
     def wake_senders(self) -> None:
         """Make the sender threads look for goals now."""
-        for bell in self._goals:
-            bell.set()
+        for wakeup in self._goals:
+            wakeup.set()
 
     def stop(self, timeout_s: float = 15.0) -> bool:
         """Claim nothing more and wait for work in progress. False: some was still in progress at the time limit."""
         self._stopping.set()
-        for bell in (self._events, *self._goals):
-            bell.set()
+        for wakeup in (self._events, *self._goals):
+            wakeup.set()
         end = self._monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, end - self._monotonic()))
@@ -101,11 +99,11 @@ class Worker:
         """Whether `stop` was called."""
         return self._stopping.is_set()
 
-    def _forever(self, once: Callable[[], float], bell: threading.Event) -> None:
+    def _loop(self, step: Callable[[], float], wakeup: threading.Event) -> None:
         errors = 0
         while not self._stopping.is_set():
             try:
-                pause_s = once()
+                pause_s = step()
                 errors = 0
             except StoreError as error:
                 pause_s = AFTER_ERROR_S[min(errors, len(AFTER_ERROR_S) - 1)]
@@ -116,8 +114,8 @@ class Worker:
                 pause_s = 0.0
                 log.error("fault", fault=logs.where(error))  # noqa: TRY400 - a stack trace may quote what was sent
                 self._stopping.wait(AFTER_ERROR_S[-1])
-            if pause_s > 0 and bell.wait(pause_s):
-                bell.clear()
+            if pause_s > 0 and wakeup.wait(pause_s):
+                wakeup.clear()
 
     def _route_once(self) -> float:
         self._events.clear()
@@ -125,9 +123,9 @@ class Worker:
         routed = self._route()
         if routed and self._events.is_set():
             # The same interpreter is receiving events: their acknowledgements go first, routing can wait.
-            self._stopping.wait(min(REST_MAX_S, max(REST_MIN_S, REST * (self._monotonic() - started))))
-        nap_s = self._do_chores()
-        return 0.0 if routed else min(nap_s, self._idle_s)
+            self._stopping.wait(min(REST_MAX_S, max(REST_MIN_S, REST_FACTOR * (self._monotonic() - started))))
+        until_chore_s = self._do_chores()
+        return 0.0 if routed else min(until_chore_s, self._idle_s)
 
     def _deliver_once(self) -> float:
         wait_ms = self._deliver(self.stopping)

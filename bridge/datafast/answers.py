@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bridge.model import Json
 
 MESSAGE_MAX: Final = 300
-_LOOKED_AT: Final = 8 * 1024  # of an error page
+_SCANNED_MAX: Final = 8 * 1024  # characters of an error page
 _SCRIPT: Final = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<[a-z/!?][^<>]*(?:>|\Z)", re.IGNORECASE)
 _SECONDS_BELOW: Final = 10**12  # a time since 1970 under this is in seconds
@@ -50,7 +50,7 @@ _DAY_MS: Final = 86_400_000  # a "moment" in the first day of 1970 is a duration
 
 _CONFIGURATION: Final = frozenset({401, 402, 403, 405, 410})
 _NO_API: Final = "the API is not at this address; is DATAFAST_API_URL right?"
-_SHUT: Final = {
+_CONFIGURATION_MESSAGES: Final = {
     401: "DataFast does not accept the API key; is it the one of the website's settings?",
     402: "DataFast asks for a payment: check its billing.",
     403: "DataFast does not allow it; is the website suspended, or does the token lack a scope?",
@@ -58,7 +58,7 @@ _SHUT: Final = {
     405: _NO_API,
     410: _NO_API,
 }
-_FOR_NOW: Final = frozenset({408, 425, 503})
+_TEMPORARY: Final = frozenset({408, 425, 503})
 
 
 def classify(answer: Answer, *, now_ms: int, secret: str | None = None) -> Outcome:
@@ -81,7 +81,7 @@ def classify(answer: Answer, *, now_ms: int, secret: str | None = None) -> Outco
 
 
 def kind_of(answer: Answer) -> OutcomeKind:
-    """One row of the table."""
+    """The class of an answer: one row of the table in Design 6."""
     status = answer.status
     if 200 <= status < 300:
         return OutcomeKind.CONFIGURATION if is_page(answer) else OutcomeKind.DELIVERED
@@ -91,21 +91,21 @@ def kind_of(answer: Answer) -> OutcomeKind:
         return OutcomeKind.UNKNOWN_VISITOR if is_error(answer.body) else OutcomeKind.CONFIGURATION
     if status == 429:
         return OutcomeKind.THROTTLED
-    if status in _FOR_NOW:
+    if status in _TEMPORARY:
         return OutcomeKind.REFUSED_FOR_NOW
     return OutcomeKind.REJECTED if 400 <= status < 500 else OutcomeKind.UNCONFIRMED
 
 
 def wait_ms(answer: Answer, now_ms: int) -> int:
     """How long a 429 asks us to wait: by `Retry-After`, else by the reset in header or body (ms or s), else 1 min."""
-    asked = _retry_after_ms(answer.headers.get("retry-after"), now_ms)
-    if asked is None:
+    wait = _retry_after_ms(answer.headers.get("retry-after"), now_ms)
+    if wait is None:
         parsed = document(answer.body)
-        in_body = parsed.get("reset") if isinstance(parsed, dict) else None
-        resets = (moment_ms(value) for value in (answer.headers.get("x-ratelimit-reset"), in_body))
+        body_reset = parsed.get("reset") if isinstance(parsed, dict) else None
+        resets = (moment_ms(value) for value in (answer.headers.get("x-ratelimit-reset"), body_reset))
         reset = next((moment for moment in resets if moment is not None), None)
-        asked = USUAL_WAIT_MS if reset is None else reset if reset < _DAY_MS else reset - now_ms
-    return min(max(asked, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
+        wait = USUAL_WAIT_MS if reset is None else reset if reset < _DAY_MS else reset - now_ms
+    return min(max(wait, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
 
 
 def _retry_after_ms(text: str | None, now_ms: int) -> int | None:
@@ -124,11 +124,12 @@ def _message(answer: Answer, kind: OutcomeKind, secret: str | None) -> str:
         found = plain(answer.headers.get("location", ""), secret)
         where = "a web page" if status < 300 else f"a redirect to {found}" if found else "a redirect"
         return plain(f"{where} came instead of an answer from the API; is DATAFAST_API_URL right?", secret)
-    told = message(answer, secret)
+    sentence = message(answer, secret)
     if kind is OutcomeKind.CONFIGURATION:
-        return f"{_SHUT[status]} The answer was {status}{': ' + told if told else ''}"[:MESSAGE_MAX]
-    if told or kind is OutcomeKind.DELIVERED:
-        return told
+        details = f": {sentence}" if sentence else ""
+        return f"{_CONFIGURATION_MESSAGES[status]} The answer was {status}{details}"[:MESSAGE_MAX]
+    if sentence or kind is OutcomeKind.DELIVERED:
+        return sentence
     return f"the answer was {status}, without a message"
 
 
@@ -146,10 +147,10 @@ def document(body: bytes) -> Json | None:
 def plain(text: str, secret: str | None = None) -> str:
     """One short line for people: no markup, no control characters, no secret."""
     for pattern in (_SCRIPT, _TAG):
-        text = pattern.sub(" ", text[:_LOOKED_AT])
+        text = pattern.sub(" ", text[:_SCANNED_MAX])
     text = _TAG.sub(" ", html.unescape(text))
     if not text.isprintable():
-        text = "".join(" " if unicodedata.category(sign) in HIDDEN else sign for sign in text)
+        text = "".join(" " if unicodedata.category(character) in HIDDEN else character for character in text)
     text = " ".join(text.split())
     if secret:
         text = text.replace(secret, "…")
@@ -157,8 +158,8 @@ def plain(text: str, secret: str | None = None) -> str:
 
 
 def message(answer: Answer, secret: str | None = None) -> str:
-    """An answer's message for people: `error.message`, `error`, `message`, a page's text, or empty."""
-    if is_packed(answer):
+    """An answer's message for people: `error.message`, `error`, `message` or a page's text; empty if it has none."""
+    if is_compressed(answer):
         return ""
     parsed = document(answer.body)
     if isinstance(parsed, str):
@@ -170,8 +171,8 @@ def message(answer: Answer, secret: str | None = None) -> str:
     return plain(next(_sentences(parsed), ""), secret)
 
 
-def is_packed(answer: Answer) -> bool:
-    """Whether the body is compressed although `identity` was asked for. It is never unpacked."""
+def is_compressed(answer: Answer) -> bool:
+    """Whether the body is compressed although `identity` was requested. It is never decompressed."""
     return answer.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
 
 
@@ -208,8 +209,8 @@ def is_page(answer: Answer) -> bool:
     start = answer.body.lstrip(b"\xef\xbb\xbf \t\r\n")[:256].lower()
     if start.startswith((b"<!doctype html", b"<html")):
         return True
-    called_html = "html" in answer.headers.get("content-type", "").lower()
-    return called_html and (start.startswith(b"<") or (is_packed(answer) and bool(start)))
+    declared_html = "html" in answer.headers.get("content-type", "").lower()
+    return declared_html and (start.startswith(b"<") or (is_compressed(answer) and bool(start)))
 
 
 def event_id(body: bytes) -> str | None:
@@ -280,11 +281,11 @@ def _completed_goal(entry: Json) -> CompletedGoal | None:
     name, description = entry.get("name"), entry.get("description")
     if not isinstance(name, str):
         return None
-    by_server, number = entry.get("isServer"), entry.get("eventId")
+    by_server, entry_id = entry.get("isServer"), entry.get("eventId")
     return CompletedGoal(
         name=name,
         at_ms=moment_ms(entry.get("timestamp")),
         description=description if isinstance(description, str) and description.strip() else None,
         by_server=by_server if isinstance(by_server, bool) else None,
-        event_id=number if isinstance(number, str) else None,
+        event_id=entry_id if isinstance(entry_id, str) else None,
     )

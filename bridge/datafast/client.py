@@ -81,8 +81,8 @@ class Client:
             return VisitorGoals(
                 known=False, failure=Outcome(OutcomeKind.REJECTED, message="this is not a valid visitor id")
             )
-        place = "/visitors/" + quote(visitor, safe="", errors="replace")
-        outcome, answer = self._ask(destination, "GET", place, limit=VISITOR_LIMIT)
+        path = "/visitors/" + quote(visitor, safe="", errors="replace")
+        outcome, answer = self._ask(destination, "GET", path, limit=VISITOR_LIMIT)
         if outcome.kind is not OutcomeKind.DELIVERED or answer is None:
             reason = None if outcome.kind is OutcomeKind.UNKNOWN_VISITOR else outcome
             return VisitorGoals(known=False, failure=reason, server_now_ms=outcome.server_now_ms)
@@ -107,7 +107,7 @@ class Client:
         self,
         destination: Destination,
         method: str,
-        place: str,
+        path: str,
         *,
         body: Mapping[str, Any] | None = None,
         limit: int = BODY_LIMIT,
@@ -120,7 +120,7 @@ class Client:
             sentence = f"the API key of destination {destination.name} contains characters that no key has"
             return Outcome(OutcomeKind.CONFIGURATION, message=sentence), None
         try:
-            answer = self._exchange(destination, key, method, place, body, exchange)
+            answer = self._exchange(destination, key, method, path, body, exchange)
         except Exception as error:  # noqa: BLE001 - whatever happened, it must not end the worker
             if exchange.status is None and exchange.sent:
                 return Outcome(OutcomeKind.UNCONFIRMED, message=self._lost(error)), None
@@ -134,7 +134,7 @@ class Client:
         destination: Destination,
         key: str,
         method: str,
-        place: str,
+        path: str,
         body: Mapping[str, Any] | None,
         exchange: Exchange,
     ) -> Answer:
@@ -142,15 +142,15 @@ class Client:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode("ascii")
-        response = self._transport.run(method, self._address(destination, key, place), headers, data, exchange)
+        response = self._transport.run(method, self._address(destination, key, path), headers, data, exchange)
         content, cut = read_body(response, exchange)
         return Answer(response.status, {name.lower(): value for name, value in response.headers.items()}, content, cut)
 
-    def _address(self, destination: Destination, key: str, place: str) -> str:
+    def _address(self, destination: Destination, key: str, path: str) -> str:
         """A website key belongs to one website already; DataFast's documentation says to leave out the id then."""
         if key.startswith("dft_") and destination.website_id:
-            place += "?" + urlencode({"websiteId": destination.website_id})
-        return self._url + place
+            path += "?" + urlencode({"websiteId": destination.website_id})
+        return self._url + path
 
     # -------------------------------------------------------------------------------------------------- sentences
 
@@ -202,5 +202,5 @@ def _website(body: bytes) -> Website | None:
     row = answers.first_row(answers.document(body))
     if not isinstance(row.get("domain"), str):
         return None
-    shown = ("domain", "name", "currency")
-    return Website(**{key: answers.plain(value) for key in shown if isinstance(value := row.get(key), str)})
+    keys = ("domain", "name", "currency")
+    return Website(**{key: answers.plain(value) for key in keys if isinstance(value := row.get(key), str)})

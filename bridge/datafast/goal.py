@@ -1,9 +1,8 @@
 """The action `goal`: a row becomes a `POST /goals`, and is recognized among the goals of its visitor.
 
-A read-back (Design 6) decides about all goals of one visitor and name together. An entry vouches for a goal if it has
-the goal's name, does not come from the browser, lies within the goal's window, and has no other description. Entries
-vouch first for the goals that are known to be delivered, then for the unconfirmed ones, the oldest first; each vouches
-for one goal only.
+A read-back (Design 6) decides about all goals of one visitor and name together. An entry matches a goal if it has the
+goal's name, does not come from the browser, lies within the goal's window, and has no other description. Each entry is
+given to one goal only: first to the goals that are known to be delivered, then to the unconfirmed ones, oldest first.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     from bridge.datafast.actions import Api
     from bridge.model import CompletedGoal, Destination, Goal, LookClaim, Outcome, VisitorGoals
 
-LATE_MS: Final = 3_600_000
-CLOCKS_MS: Final = 15_000  # a request takes up to 10 s
-SLACK_MS: Final = 10_000  # an entry may lie by so much outside a goal's window
+LATE_MS: Final = 3_600_000  # an event older than this is late
+CLOCK_TOLERANCE_MS: Final = 15_000  # a request takes up to 10 s
+TOLERANCE_MS: Final = 10_000  # an entry may lie this far outside a goal's window
 _DROPPED: Final = str.maketrans("", "", "<>'\"&")  # characters that DataFast removes
 
 
@@ -41,16 +40,16 @@ class GoalAction:
 
     def recognize(self, look: LookClaim, answer: VisitorGoals) -> Recognized:
         """Find the goals of a group among the visitor's."""
-        off_ms = _off_ms(look, answer)
+        skew_ms = _skew_ms(look, answer)
         return recognize(
             answer.goals if answer.known else (),
             name=look.name,
             unconfirmed=[
-                SentGoal(doubtful.goal.description, _window(doubtful.windows, off_ms), doubtful.goal.id)
+                SentGoal(doubtful.goal.description, _window(doubtful.windows, skew_ms), doubtful.goal.id)
                 for doubtful in look.goals
             ],
             owned=[
-                SentGoal(delivered.description, _window(delivered.windows, off_ms), event_id=delivered.event_id)
+                SentGoal(delivered.description, _window(delivered.windows, skew_ms), event_id=delivered.event_id)
                 for delivered in look.owned
             ],
         )
@@ -89,21 +88,21 @@ def utc(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _off_ms(look: LookClaim, answer: VisitorGoals) -> int:
+def _skew_ms(look: LookClaim, answer: VisitorGoals) -> int:
     """How far DataFast's clock is from what we thought; 0 if a request and whole seconds can explain the difference."""
     if answer.server_now_ms is None or look.server_ms is None:
         return 0
-    off_ms = answer.server_now_ms - look.server_ms
-    return off_ms if abs(off_ms) > CLOCKS_MS else 0
+    skew_ms = answer.server_now_ms - look.server_ms
+    return skew_ms if abs(skew_ms) > CLOCK_TOLERANCE_MS else 0
 
 
-def _window(windows: tuple[tuple[int, int], ...], off_ms: int) -> tuple[int, int]:
+def _window(windows: tuple[tuple[int, int], ...], skew_ms: int) -> tuple[int, int]:
     """One window over all attempts that may have arrived. An entry between them is this goal's, or known as another's.
 
     Our clock may have been set since an attempt was timed, so the attempt counts by both clocks.
     """
     starts, ends = zip(*windows, strict=True)
-    return min(starts) + min(off_ms, 0), max(ends) + max(off_ms, 0)
+    return min(starts) + min(skew_ms, 0), max(ends) + max(skew_ms, 0)
 
 
 # ------------------------------------------------------------------------------------------------------ read-back
@@ -125,7 +124,7 @@ class SentGoal(NamedTuple):
 class Recognized:
     """What a read-back shows, by goal id.
 
-    delivered: with the entry that vouches for it. absent: no entry can be it. unclear: an entry without time and
+    delivered: each with the entry that matches it. absent: no entry can be it. unclear: an entry without time and
     description is left over, and might be it.
     """
 
@@ -140,13 +139,13 @@ def recognize(
     """Decide for all unconfirmed goals of one visitor and name. The order of the arguments does not matter."""
     waiting = sorted(unconfirmed, key=lambda goal: (goal.window[0], goal.goal_id))
     sent = sorted((entry for entry in entries if entry.name == name and entry.by_server is not False), key=_order)
-    free, claims = _without_known_ids(sent, list(owned))
-    vouching = _vouch(free, [*claims, *waiting])
-    found = {goal.goal_id: vouching.get(len(claims) + place) for place, goal in enumerate(waiting)}
+    free, delivered_before = _without_known_ids(sent, list(owned))
+    matched = _match(free, [*delivered_before, *waiting])
+    found = {goal.goal_id: matched.get(index) for index, goal in enumerate(waiting, len(delivered_before))}
     delivered = {goal_id: free[index] for goal_id, index in found.items() if index is not None}
     missing = frozenset(found) - delivered.keys()
-    left = (entry for index, entry in enumerate(free) if index not in vouching.values())
-    undated = any(entry.at_ms is None and entry.description is None for entry in left)
+    unmatched = (entry for index, entry in enumerate(free) if index not in matched.values())
+    undated = any(entry.at_ms is None and entry.description is None for entry in unmatched)
     return Recognized(delivered, frozenset() if undated else missing, missing if undated else frozenset())
 
 
@@ -164,48 +163,49 @@ def _without_known_ids(
     return free, [goal for goal in owned if not (any_id and goal.event_id)]
 
 
-def _vouch(entries: Sequence[CompletedGoal], goals: Sequence[SentGoal]) -> dict[int, int]:
+def _match(entries: Sequence[CompletedGoal], goals: Sequence[SentGoal]) -> dict[int, int]:
     """Give each goal in turn an entry, moving earlier goals to others where they have a choice: goal's index → entry's.
 
     A goal that has an entry keeps one, so earlier goals come first, and as many goals as possible get one. Which goals
     get one does not depend on the order of the entries (augmenting paths of a bipartite graph).
     """
     fitting = [[index for index, entry in enumerate(entries) if _fits(entry, goal)] for goal in goals]
-    holds: dict[int, int] = {}
+    matching: dict[int, int] = {}
     for goal in range(len(goals)):
-        _place(goal, fitting, holds)
-    return holds
+        _add_to_matching(goal, fitting, matching)
+    return matching
 
 
-def _place(goal: int, fitting: Sequence[Sequence[int]], holds: dict[int, int]) -> None:
-    holder = {entry: one for one, entry in holds.items()}
-    asked_by: dict[int, int] = {}
-    asking, free = [goal], None
-    for one in asking:  # grows while it is walked: breadth first
-        for entry in fitting[one]:
-            if entry in asked_by:
+def _add_to_matching(goal: int, fitting: Sequence[Sequence[int]], matching: dict[int, int]) -> None:
+    """Give one more goal an entry, if an augmenting path leads to a free one. All are indices."""
+    goal_of = {entry: matched_goal for matched_goal, entry in matching.items()}
+    reached_from: dict[int, int] = {}
+    queue, free = [goal], None
+    for current in queue:  # grows while it is walked: breadth first
+        for entry in fitting[current]:
+            if entry in reached_from:
                 continue
-            asked_by[entry] = one
-            if entry not in holder:
+            reached_from[entry] = current
+            if entry not in goal_of:
                 free = entry
                 break
-            asking.append(holder[entry])
+            queue.append(goal_of[entry])
         if free is not None:
             break
-    while free is not None:  # back along the path: each takes the entry it asked for and leaves its own
-        one, taken = asked_by[free], free
-        free = holds.get(one)
-        holds[one] = taken
+    while free is not None:  # back along the path: each goal takes the entry reached from it and leaves its own
+        current, taken = reached_from[free], free
+        free = matching.get(current)
+        matching[current] = taken
 
 
 def _fits(entry: CompletedGoal, goal: SentGoal) -> bool:
-    if entry.description is not None and _as_kept(entry.description) != _as_kept(goal.description):
+    if entry.description is not None and _as_stored(entry.description) != _as_stored(goal.description):
         return False
     if entry.at_ms is None:
         return entry.description is not None
     from_ms, to_ms = goal.window
-    return from_ms - SLACK_MS <= entry.at_ms <= to_ms + SLACK_MS
+    return from_ms - TOLERANCE_MS <= entry.at_ms <= to_ms + TOLERANCE_MS
 
 
-def _as_kept(description: str) -> str:
+def _as_stored(description: str) -> str:
     return " ".join(description.translate(_DROPPED).split())

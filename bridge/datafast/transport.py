@@ -1,9 +1,9 @@
 """One HTTP request with one deadline for all of it, and the certain knowledge whether it was sent.
 
-It is the standard library's client, which bounds each wait, but not their sum: an answer that arrives byte by byte can
-last for ever. Here every look-up, connect, handshake, send and receive gets only the time that is left, and an answer
-is read up to a limit. Whatever follows redirects or reads cookies, proxies and `.netrc` may get a delivery wrong.
-`Exchange` is what is known about a request under way. Nothing here knows DataFast.
+The standard library's client bounds each wait, but not their sum: an answer that arrives byte by byte can last for
+ever. Here every name look-up, connect, handshake, send and receive gets only the time that is left, and an answer is
+read up to a limit. No redirect is followed, and no cookies, proxies or `.netrc` are used, because they could deliver to
+the wrong place. `Exchange` is what is known about a request under way. Nothing here knows DataFast.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 Address: TypeAlias = "tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]"
 
 HEADERS_LIMIT: Final = 64 * 1024
-_PIECE: Final = 16 * 1024  # one TLS record
-_KEPT: Final = 8  # idle connections per host
+_CHUNK: Final = 16 * 1024  # one TLS record
+_IDLE_MAX: Final = 8  # idle connections per host
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ def _current() -> Exchange:
 # ------------------------------------------------------------------------------------------------- before sending
 
 
-def _look_up(host: str, port: int, timeout_s: float) -> Sequence[Address]:
+def _resolve(host: str, port: int, timeout_s: float) -> Sequence[Address]:
     """Resolve a name, in a thread, because getaddrinfo has no deadline. A literal address needs no thread."""
     try:
         ipaddress.ip_address(host)
@@ -147,10 +147,10 @@ class _BoundedRaw(io.RawIOBase):
 class _Response(http.client.HTTPResponse):
     """Reads through `_BoundedRaw`, and keeps the status even if nothing readable follows.
 
-    end: says whether the answer was read as a whole, so that its connection may be used again.
+    finish: is told whether the whole answer was read, so that its connection may be used again.
     """
 
-    end: Callable[..., None]
+    finish: Callable[..., None]
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -192,40 +192,40 @@ class _Connection(http.client.HTTPConnection):
         self.default_port = 443 if origin.secure else 80
         super().__init__(origin.host, origin.port or self.default_port)
         self._tls = tls
-        self._pieces: list[Any] = []
+        self._chunks: list[Any] = []
         self._idle_since_s = 0.0
 
     def connect(self) -> None:
         exchange = _current()
-        made = _connect(_look_up(self.host, self.port, exchange.remaining_s()), exchange)
+        plain = _connect(_resolve(self.host, self.port, exchange.remaining_s()), exchange)
         try:
-            self.sock = self._tls.wrap_socket(made, server_hostname=self.host.rstrip(".")) if self._tls else made
+            self.sock = self._tls.wrap_socket(plain, server_hostname=self.host.rstrip(".")) if self._tls else plain
         except BaseException:
-            made.close()
+            plain.close()
             raise
 
     def send(self, data: Any) -> None:
         """Keep what http.client hands on in pieces, because each would be a packet of its own."""
-        self._pieces.append(data)
+        self._chunks.append(data)
 
     def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> _Response:
         """Send a request, and read the head of its answer."""
         self.request(method, target, body, dict(headers))
-        view, self._pieces = memoryview(b"".join(self._pieces)), []
+        view, self._chunks = memoryview(b"".join(self._chunks)), []
         if self.sock is None:
             self.connect()
         exchange = _current()
         exchange.sent = True
         with suppress(BrokenPipeError):  # it may have answered without having read everything
-            for start in range(0, len(view), _PIECE):
+            for start in range(0, len(view), _CHUNK):
                 self.sock.settimeout(exchange.remaining_s())
-                self.sock.sendall(view[start : start + _PIECE])
+                self.sock.sendall(view[start : start + _CHUNK])
         response = self.getresponse()
         assert isinstance(response, _Response)
         return response
 
-    def rest(self) -> None:
-        """It is idle from now on."""
+    def mark_idle(self) -> None:
+        """Note that it is idle from now on."""
         self._idle_since_s = time.monotonic()
 
     def is_usable(self, max_idle_s: float) -> bool:
@@ -261,11 +261,11 @@ class Transport:
         except BaseException:
             connection.close()
             raise
-        response.end = partial(self._end, origin, connection)
+        response.finish = partial(self._finish, origin, connection)
         return response
 
     def _connection(self, origin: _Origin) -> _Connection:
-        """A kept one, or a new one."""
+        """A kept connection, or a new one."""
         idle = self._idle.setdefault(origin, [])
         with suppress(IndexError):
             while True:
@@ -277,11 +277,11 @@ class Transport:
             raise ValueError("https needs a TLS context")
         return _Connection(origin, self._tls if origin.secure else None)
 
-    def _end(self, origin: _Origin, connection: _Connection, *, whole: bool) -> None:
+    def _finish(self, origin: _Origin, connection: _Connection, *, complete: bool) -> None:
         """Keep a connection whose answer was read as a whole, unless it is to be closed."""
         idle = self._idle.setdefault(origin, [])
-        if whole and connection.sock is not None and len(idle) < _KEPT:
-            connection.rest()
+        if complete and connection.sock is not None and len(idle) < _IDLE_MAX:
+            connection.mark_idle()
             idle.append(connection)
         else:
             connection.close()
@@ -295,17 +295,17 @@ class Transport:
 
 def read_body(response: _Response, exchange: Exchange) -> tuple[bytes, bool]:
     """The body up to the exchange's limit, and whether the peer (not the limit) cut it short."""
-    pieces, size, cut = [], 0, False
+    chunks, size, cut = [], 0, False
     try:
         while size < exchange.body_limit and response.length != 0:
-            piece = response.read1(min(_PIECE, exchange.body_limit - size))
-            if not piece:
+            chunk = response.read1(min(_CHUNK, exchange.body_limit - size))
+            if not chunk:
                 break
-            pieces.append(piece)
-            size += len(piece)
+            chunks.append(chunk)
+            size += len(chunk)
     except Exception:  # noqa: BLE001 - however a body breaks, it is cut short; the status line counts
         cut = True
     cut = cut or (size < exchange.body_limit and bool(response.length))
     response.close()
-    response.end(whole=not cut and size < exchange.body_limit)
-    return b"".join(pieces), cut
+    response.finish(complete=not cut and size < exchange.body_limit)
+    return b"".join(chunks), cut

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from bridge.store.links.lookups import GoalToLookUp
 
 QUESTIONS_PER_GOAL: Final = 8
-_OF_A_KIND: Final = 2  # subscriptions, payment intents … that are followed
-_SESSIONS: Final = 5  # of one purchase there is one, seldom two
-_SESSIONS_OF_CUSTOMER: Final = 20
+_PER_KIND_MAX: Final = 2  # how many subscriptions, payment intents and so on are followed
+_SESSIONS_MAX: Final = 5  # a purchase has one, rarely two
+_CUSTOMER_SESSIONS_MAX: Final = 20
 
 # What a restricted key must be allowed to read: Stripe's name of the permission, and the Dashboard's.
 PERMISSIONS: Final = {
@@ -45,10 +45,10 @@ LISTS: Final = {
     "charge": "/v1/charges",
     "payment_intent": "/v1/payment_intents",
 }
-_SAFE: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")  # an id goes into a path
-_NAMES: Final = {"checkout.session": "checkout session", "invoice_payment": "invoice payment"}
-# The event types whose object is named, so that the mapping file's own links see what they expect.
-_TYPES: Final = {
+_SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}")  # an id goes into a path
+_DISPLAY_NAMES: Final = {"checkout.session": "checkout session", "invoice_payment": "invoice payment"}
+# The event type that each object is read as, so that the mapping file's own links apply to it.
+_EVENT_TYPES: Final = {
     "checkout.session": "checkout.session.completed",
     "subscription": "customer.subscription.updated",
     "invoice": "invoice.paid",
@@ -81,12 +81,12 @@ class Question:
     def params(self) -> Mapping[str, Any]:
         if self.target == "invoices":
             payment = {"type": "payment_intent", "payment_intent": self.key.id}
-            return {"payment": payment, "expand": ["data.invoice"], "limit": _SESSIONS}
+            return {"payment": payment, "expand": ["data.invoice"], "limit": _SESSIONS_MAX}
         if self.target == "object":
             return {}
         if self.key.kind == "customer":
-            return {"customer": self.key.id, "status": "complete", "limit": _SESSIONS_OF_CUSTOMER}
-        return {self.key.kind: self.key.id, "limit": _SESSIONS}
+            return {"customer": self.key.id, "status": "complete", "limit": _CUSTOMER_SESSIONS_MAX}
+        return {self.key.kind: self.key.id, "limit": _SESSIONS_MAX}
 
 
 class AnswerKind(StrEnum):
@@ -118,7 +118,7 @@ def questions(own: Sequence[Key], thread: Sequence[Key], event_type: str) -> tup
     own: the keys of the goal's events; thread: other keys of the same purchase, the newest first.
     """
     kinds = {key.kind for key in (*own, *thread)}
-    subscriptions, payments = _pick("subscription", own, thread), _pick("payment_intent", own, thread)
+    subscriptions, payments = _first_keys("subscription", own, thread), _first_keys("payment_intent", own, thread)
     asked: list[Question] = []
     if "session" not in kinds:
         asked += (Question(key, "sessions") for key in subscriptions or payments)
@@ -128,22 +128,22 @@ def questions(own: Sequence[Key], thread: Sequence[Key], event_type: str) -> tup
         ("charge.dispute.", "charge.refund.")
     )
     if not payments and not carries_charge:
-        asked += (Question(key, "object") for key in _pick("charge", own))
+        asked += (Question(key, "object") for key in _first_keys("charge", own))
     if not subscriptions and not event_type.startswith("invoice."):
-        asked += (Question(key, "object") for key in _pick("invoice", own, thread))
+        asked += (Question(key, "object") for key in _first_keys("invoice", own, thread))
     if not kinds & {"session", "subscription", "invoice"}:
         asked += (Question(key, "invoices") for key in payments)
     if not carries_charge and not event_type.startswith("payment_intent."):
         asked += (Question(key, "object") for key in payments)
-    asked += (Question(key, "sessions") for key in _pick("customer", own))
+    asked += (Question(key, "sessions") for key in _first_keys("customer", own))
     return tuple(asked[:QUESTIONS_PER_GOAL])
 
 
-def _pick(kind: str, *places: Iterable[Key]) -> list[Key]:
+def _first_keys(kind: str, *places: Iterable[Key]) -> list[Key]:
     """The keys of a kind from the first place that has some."""
     for keys in places:
-        if found := [key for key in keys if key.kind == kind and _SAFE.fullmatch(key.id)]:
-            return found[:_OF_A_KIND]
+        if found := [key for key in keys if key.kind == kind and _SAFE_ID.fullmatch(key.id)]:
+            return found[:_PER_KIND_MAX]
     return []
 
 
@@ -152,13 +152,13 @@ def observations(
 ) -> list[Observation]:
     """What Stripe's objects teach, read as if each had come with an event of its own.
 
-    waiting: for whose event they were looked up. Objects of the other mode teach nothing.
+    waiting: the goal for which they were looked up. Objects of the other mode teach nothing.
     """
     found = []
-    for thing in _with_invoices(objects):
-        if thing.get("livemode") is not None and thing["livemode"] is waiting.test:
+    for obj in _with_invoices(objects):
+        if obj.get("livemode") is not None and obj["livemode"] is waiting.test:
             continue
-        observation = _observation(source, thing, waiting, form, now_ms)
+        observation = _observation(source, obj, waiting, form, now_ms)
         if observation.keys:
             found.append(observation)
     return found
@@ -166,45 +166,43 @@ def observations(
 
 def _with_invoices(objects: Iterable[Mapping[str, Json]]) -> Iterable[Mapping[str, Json]]:
     """The invoice that an invoice payment brings along is an object like the others."""
-    for thing in objects:
-        yield thing
-        invoice = thing.get("invoice")
-        if thing.get("object") == "invoice_payment" and isinstance(invoice, dict):
+    for obj in objects:
+        yield obj
+        invoice = obj.get("invoice")
+        if obj.get("object") == "invoice_payment" and isinstance(invoice, dict):
             yield invoice
 
 
-def _observation(
-    source: Source, thing: Mapping[str, Json], waiting: GoalToLookUp, form: str, now_ms: int
-) -> Observation:
-    kind, test, account = str(thing.get("object")), waiting.test, waiting.account
-    envelope = Envelope(type=_TYPES.get(kind, kind), test=test, account=account)
-    body = {"type": envelope.type, "livemode": not test, "account": account, "data": {"object": thing}}
-    facts = {"type": envelope.type, "test": test, "account": account}
-    document = Document(body, envelope=facts, root=body)
-    named = identity.ranked(identity.judge(one, form) for one in identity.candidates(source, document))
+def _observation(source: Source, obj: Mapping[str, Json], waiting: GoalToLookUp, form: str, now_ms: int) -> Observation:
+    kind, test, account = str(obj.get("object")), waiting.test, waiting.account
+    envelope = Envelope(type=_EVENT_TYPES.get(kind, kind), test=test, account=account)
+    body = {"type": envelope.type, "livemode": not test, "account": account, "data": {"object": obj}}
+    document = Document(body, envelope={"type": envelope.type, "test": test, "account": account}, root=body)
+    candidates = identity.candidates(source, document)
+    named = identity.ranked(identity.judge(candidate, form) for candidate in candidates)
     return Observation(
         identity.keys(source, envelope, document),
-        _made_at_ms(thing, now_ms),
-        display_name(thing),
+        _created_at_ms(obj, now_ms),
+        display_name(obj),
         waiting.event_id,
-        _element(str(thing.get("id"))),
+        _element(str(obj.get("id"))),
         named[0] if named else None,
     )
 
 
-def display_name(thing: Mapping[str, Json]) -> str:
+def display_name(obj: Mapping[str, Json]) -> str:
     """The name for people of the object that was looked up."""
-    kind = str(thing.get("object"))
-    return f"Stripe's {_NAMES.get(kind, kind.replace('_', ' '))} {thing.get('id')}{LOOKED_UP}"
+    kind = str(obj.get("object"))
+    return f"Stripe's {_DISPLAY_NAMES.get(kind, kind.replace('_', ' '))} {obj.get('id')}{LOOKED_UP}"
 
 
-def _made_at_ms(thing: Mapping[str, Json], now_ms: int) -> int:
-    created = thing.get("created")
+def _created_at_ms(obj: Mapping[str, Json], now_ms: int) -> int:
+    created = obj.get("created")
     if not isinstance(created, int) or isinstance(created, bool) or not 0 < created * 1000 < now_ms:
         return now_ms
     return created * 1000
 
 
 def _element(identifier: str) -> int:
-    """A number for the object, beside those of an event's elements: the same each time, and never a small one."""
+    """A number for the object that no element of an event has: the same each time, and never a small one."""
     return 0x4000_0000 | (zlib.crc32(identifier.encode()) & 0x3FFF_FFFF)

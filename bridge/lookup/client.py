@@ -88,15 +88,15 @@ class StripeClient:
             return StripeAnswer(
                 AnswerKind.UNREACHABLE, message=f"Stripe cannot be asked just now ({type(error).__name__})"
             )
-        return _things(answer.data)
+        return _objects_of(answer.data)
 
 
-def _things(data: Any) -> StripeAnswer:
+def _objects_of(data: Any) -> StripeAnswer:
     """The objects of a list, or the one object."""
     if not isinstance(data, dict):
         return StripeAnswer(AnswerKind.REFUSED, message="Stripe answered with something that is not an object")
     listed = data.get("data") if data.get("object") == "list" else [data]
-    objects = tuple(thing for thing in listed if isinstance(thing, dict)) if isinstance(listed, list) else ()
+    objects = tuple(obj for obj in listed if isinstance(obj, dict)) if isinstance(listed, list) else ()
     return StripeAnswer(AnswerKind.FOUND, objects)
 
 
@@ -127,9 +127,9 @@ def _refused(error: stripe.StripeError, permission: str, account: str | None) ->
     if status == 404:
         return StripeAnswer(AnswerKind.MISSING)
     if status is None or status >= 500 or status == 409:
-        what = f"answered {status}" if status else "cannot be reached"
+        problem = f"answered {status}" if status else "cannot be reached"
         return StripeAnswer(
-            AnswerKind.UNREACHABLE, message=f"Stripe {what}", retry_after_ms=_retry_after_ms(error.headers)
+            AnswerKind.UNREACHABLE, message=f"Stripe {problem}", retry_after_ms=_retry_after_ms(error.headers)
         )
     if status < 300:
         return StripeAnswer(AnswerKind.REFUSED, message="Stripe's answer is not JSON, or is too long")

@@ -52,7 +52,7 @@ class LeasedQuestion:
 
 
 def fingerprint(api_key: str) -> str:
-    """What stands for a key in the database, which never holds the key itself."""
+    """The string that stands for a key in the database, which never holds the key itself."""
     return hashlib.sha256(api_key.encode()).hexdigest()
 
 
@@ -106,7 +106,7 @@ class Lookup:
         if self._api is not None:
             self._api.close()
 
-    # ------------------------------------------------------------------------------------------------- whose turn
+    # ---------------------------------------------------------------------------------------------- the next question
 
     def _choose(self, conn: Connection) -> LeasedQuestion | None:
         """The first question that may be asked now; goals that have none are put off."""
@@ -132,43 +132,43 @@ class Lookup:
         self, conn: Connection, waiting: GoalToLookUp, paused: dict[str, LookupPause], now: int
     ) -> Question | int:
         """The question to ask for this goal, or the time of its next turn."""
-        begins = waiting.created_at_ms + self._grace_ms
+        starts_at_ms = waiting.created_at_ms + self._grace_ms
         source = self._rules().sources.get(waiting.source)
         if waiting.provider != "stripe" or waiting.test is not self._test or source is None:
             return max(waiting.parked_until_ms, now + lookups.DAY_MS)
-        if begins > now:
-            return begins
-        asked = asking.questions(waiting.own, waiting.thread, waiting.event_type)
-        again = lookups.again_at(conn, {question.key.text for question in asked})
-        times = []
-        for question in asked:
-            ends = [paused[what].until_ms for what in _stoppable(question, waiting) if what in paused]
-            at = max([again.get((question.key.text, question.target), 0), *ends])
-            if at <= now:
+        if starts_at_ms > now:
+            return starts_at_ms
+        questions = asking.questions(waiting.own, waiting.thread, waiting.event_type)
+        again_at_ms = lookups.again_at(conn, {question.key.text for question in questions})
+        times_ms = []
+        for question in questions:
+            pause_ends_ms = [paused[scope].until_ms for scope in _pause_scopes(question, waiting) if scope in paused]
+            at_ms = max([again_at_ms.get((question.key.text, question.target), 0), *pause_ends_ms])
+            if at_ms <= now:
                 return question
-            times.append(at)
-        return min(times, default=now + lookups.DAY_MS)
+            times_ms.append(at_ms)
+        return min(times_ms, default=now + lookups.DAY_MS)
 
     # ----------------------------------------------------------------------------------------------------- answers
 
     def _settle(self, conn: Connection, asked: LeasedQuestion, answer: StripeAnswer) -> str:
         """Write the result. Learning comes first, because its lock must be taken before any other."""
         now = clock.read_ms(conn)
-        outcome, detail, again_at = self._learned(conn, asked, answer, now)
-        key, what = asked.question.key.text, asked.question.target
-        lookups.answered(conn, key, what, outcome=outcome, detail=detail, again_at_ms=again_at)
+        outcome, detail, again_at = self._outcome(conn, asked, answer, now)
+        key, target = asked.question.key.text, asked.question.target
+        lookups.answered(conn, key, target, outcome=outcome, detail=detail, again_at_ms=again_at)
         lookups.put_off(conn, asked.waiting.goal_id, now)
         return outcome
 
-    def _learned(
+    def _outcome(
         self, conn: Connection, asked: LeasedQuestion, answer: StripeAnswer, now: int
     ) -> tuple[str, str | None, int]:
         """(outcome, detail, when it may be asked again)."""
         question, waiting = asked.question, asked.waiting
         match answer.kind:
             case AnswerKind.FOUND | AnswerKind.MISSING:
-                outcome = self._teach(conn, waiting, answer, now)
-                lookups.reopen(conn, _stoppable(question, waiting))
+                outcome = self._learn(conn, waiting, answer, now)
+                lookups.reopen(conn, _pause_scopes(question, waiting))
                 detail = ", ".join(str(thing.get("id")) for thing in answer.objects[:3]) or None
                 return outcome, detail, now + lookups.DAY_MS
             case AnswerKind.REFUSED:
@@ -178,32 +178,31 @@ class Lookup:
         until = self._pause(conn, question, waiting, answer)
         return "failed", answer.message, until
 
-    def _teach(self, conn: Connection, waiting: GoalToLookUp, answer: StripeAnswer, now: int) -> str:
+    def _learn(self, conn: Connection, waiting: GoalToLookUp, answer: StripeAnswer, now: int) -> str:
         source = self._rules().sources.get(waiting.source)
         form = self._settings.bridge_visitor_id
         learned = [] if source is None else asking.observations(source, answer.objects, waiting, form, now)
         links = parking.learn(conn, learned, self._settings, now)
         for key, why in links.stopped.items():
             log.warning("link.stopped", key=key, reason=why)
-        if any(one.named for one in learned):
+        if any(observation.named for observation in learned):
             return "visitor"
         return "keys" if learned else "nothing"
 
     def _pause(self, conn: Connection, question: Question, waiting: GoalToLookUp, answer: StripeAnswer) -> int:
-        what = {
+        scope = {
             AnswerKind.PERMISSION: f"permission:{question.permission}",
             AnswerKind.ACCOUNT: f"account:{waiting.account}",
         }.get(answer.kind, lookups.ALL)
-        why = answer.kind.value
-        until = lookups.pause(conn, what, why, answer.message, self._fingerprint, answer.retry_after_ms)
-        log.warning("lookup.paused", what=what, reason=answer.message)
+        cause = answer.kind.value
+        until = lookups.pause(conn, scope, cause, answer.message, self._fingerprint, answer.retry_after_ms)
+        log.warning("lookup.paused", what=scope, reason=answer.message)
         return until
 
 
-def _stoppable(question: Question, waiting: GoalToLookUp) -> list[str]:
-    """The pauses that an answer to this question ends."""
-    account = [f"account:{waiting.account}"] if waiting.account else [f"permission:{question.permission}"]
-    return [lookups.ALL, *account]
+def _pause_scopes(question: Question, waiting: GoalToLookUp) -> list[str]:
+    """The pauses that hold up this question, and that an answer to it ends."""
+    return [lookups.ALL, f"account:{waiting.account}" if waiting.account else f"permission:{question.permission}"]
 
 
 def _client(api_key: str, url: str, deadline_ms: int) -> StripeClient:

@@ -27,7 +27,7 @@ class now_ms(FunctionElement[int]):  # noqa: N801 - reads as the SQL function it
 
 
 @compiles(now_ms)
-def _spelled(element: now_ms, compiler: Any, **options: Any) -> str:  # noqa: ARG001 - SQLAlchemy's signature
+def _compile(element: now_ms, compiler: Any, **options: Any) -> str:  # noqa: ARG001 - SQLAlchemy's signature
     return NOW[compiler.dialect.name]
 
 
