@@ -1,6 +1,6 @@
 """What DataFast accepts in a goal or a payment, as pure functions: names, keys, values and their number.
 
-What passes here is never refused there (facts from the destination's contract, section 2). Lengths are counted as
+DataFast never refuses what passes here (facts from the destination's contract, section 2). Lengths are counted as
 DataFast counts them, in UTF-16 units. Strings in files are checked (ValueError with the end of a sentence); values at
 run time are adapted, with notes for the trace.
 """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HIDDEN: Final = "…"
 
 _LONGEST_NAME: Final = 200
-_LONGEST_WORD: Final = 40  # that is taken apart
+_LONGEST_WORD: Final = 40  # characters; a longer word is not split
 _PIECES: Final = re.compile(r"[^\W_]+")
 _WORDS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+", re.ASCII)
 _LETTERS: Final = re.compile(r"[a-z]+", re.ASCII)

@@ -51,8 +51,8 @@ def schema_json() -> dict[str, Any]:
     schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["extends"]}]  # a layer inherits the rest
     goal = schema["$defs"]["Goal"]
     del goal["required"]
-    made = [[name, more] for name in ("goal", "payment") for more in ("event", "like")]
-    goal["anyOf"] = [{"required": keys} for keys in (*made, ["id"])]
+    new_rules = [[name, more] for name in ("goal", "payment") for more in ("event", "like")]
+    goal["anyOf"] = [{"required": required} for required in (*new_rules, ["id"])]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

@@ -26,7 +26,7 @@ _SHORTEST: Final = 4  # characters of a token; hiding a shorter one would hide h
 _SHORTEST_NAMED: Final = 8  # the same for what is a secret only by its name
 _LONGEST_WORDS: Final = 24  # characters of lower-case words; a longer string is a token
 _DEEPEST: Final = 80
-_ANY: Final = (
+_ANY_FORM: Final = (  # to read a body of unknown format
     Source("", "custom", VerifySpec("token"), body=BodyForm.JSON),
     Source("", "custom", VerifySpec("token"), body=BodyForm.FORM),
 )
@@ -59,7 +59,7 @@ def sender_tokens(source: Source, body: bytes) -> frozenset[str]:
 
 def named_secrets(source: Source | None, body: bytes) -> frozenset[str]:
     """The strings in a body whose fields have the names of secrets. source None: the body's format is unknown."""
-    documents = [_document(reader, body) for reader in ((source,) if source is not None else _ANY)]
+    documents = [_document(reader, body) for reader in ((source,) if source is not None else _ANY_FORM)]
     return frozenset(text for document in documents for text in _named(document) if _looks_secret(text))
 
 
@@ -107,4 +107,4 @@ def _named(value: Json, name: str = "", depth: int = 0) -> Iterator[str]:
         if names_secret(name, in_body=True):
             yield value
         elif value[:1] == "{":  # a form's field that holds JSON
-            yield from _named(legible(_ANY[0], value.encode("utf-8", "replace")), "", depth + 1)
+            yield from _named(legible(_ANY_FORM[0], value.encode("utf-8", "replace")), "", depth + 1)

@@ -124,7 +124,7 @@ class _Unsigned(SignatureError):
     """The request contains nothing that this scheme can check."""
 
 
-# ------------------------------------------------------------------------------------------- the request's own part
+# ------------------------------------------------------------------------------------------- what the request contains
 
 
 def _elements(spec: VerifySpec, facts: Facts) -> list[str]:
@@ -251,7 +251,7 @@ def _check_requirements(source: Source, facts: Facts) -> None:
             raise SignatureError(f"`require` is not met: {requirement.path.text} has another value")
 
 
-# --------------------------------------------------------------------------------------------- the source's own part
+# ------------------------------------------------------------------------------------------- what the source prescribes
 
 
 @lru_cache(maxsize=256)

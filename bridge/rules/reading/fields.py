@@ -132,6 +132,7 @@ class Fields:
         return None
 
     def _explanation(self, path: str, steps: list[PathStep], before: str) -> str | None:
+        """What is wrong with the steps of a path. before: the roots `was` and `body` in front of them."""
         found, end = self._follow(steps)
         if found is None:
             return None

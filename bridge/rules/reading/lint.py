@@ -143,7 +143,7 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
             report.suspect(where, f'"{text}" is sent literally; for the value write "{{value.{text}}}"')
         placeholders = re.findall(r"\{[^{}]*\}", text.replace("{{", "").replace("}}", ""))
         _lint_values(where, "".join(placeholders), known_values, report)
-        for n, path in _paths_of(placeholders):
+        for n, path in _placeholder_paths(placeholders):
             lint_path(where, path, f'; a constant is written "|default:{path}"' if n else "")
     _lint_when(("when",), written.when, fields, report)
     for i, goal in enumerate(written.goals):
@@ -199,8 +199,8 @@ def _leaves(written: Any, where: Steps = ()) -> Iterator[tuple[Steps, Any]]:
 
 def _foreign_syntax(text: str) -> Iterator[str]:
     """What is wrong with a template that is written in the syntax of another language."""
-    if (found := _DOUBLED.search(text)) and (_path_of(found["path"]) or "$" in found["path"]):
-        better = f"write {{{path}}}" if (path := _path_of(found["path"])) else "write its path in single braces"
+    if (found := _DOUBLED.search(text)) and (_foreign_path(found["path"]) or "$" in found["path"]):
+        better = f"write {{{path}}}" if (path := _foreign_path(found["path"])) else "write its path in single braces"
         yield f'"{found[0]}" is sent as "{{{found["path"].strip()}}}"; for the value {better}'
     if found := _TAGGED.search(text):
         yield f'"{found[0]}" is sent as it stands; for the value write {{{found["path"]}}}'
@@ -232,7 +232,7 @@ def _sent_literally(
         yield f"{found['path']} is in whole units already, and {found['filter']} divides it once more"
 
 
-def _path_of(text: str) -> str:
+def _foreign_path(text: str) -> str:
     """The path in another tool's expression, `$json.body.id` or `12__data__id`; empty if it is not a path."""
     path = _FOREIGN_ROOT.sub("", text.strip(), count=1) if _FOREIGN_ROOT.match(text.strip()) else text.strip()
     path = path.replace("__", ".") if "__" in path else path
@@ -297,7 +297,7 @@ def _bare_paths(written: MappingFile) -> Iterator[tuple[Steps, str]]:
                     yield ("goals", i, key, *where), path
 
 
-def _paths_of(placeholders: list[str]) -> Iterator[tuple[int, str]]:
+def _placeholder_paths(placeholders: list[str]) -> Iterator[tuple[int, str]]:
     """The paths in a template's braces, each with its position among the alternatives; also those of filters."""
     for placeholder in placeholders:
         alternatives, *filters = placeholder[1:-1].split("|")
@@ -433,18 +433,18 @@ def _misread(path: str, inner: Steps, text: str) -> str | None:
         better = text.upper() if re.fullmatch("[A-Za-z]{3}", text) else "USD"
     elif found := next((hit for form in _VALUES if (hit := form.fullmatch(text.strip()))), None):
         reason = f'"{text}" is compared as it stands; for a value of the event'
-        return f"{reason} write {path}: {{path: {_path_of(found['path']) or 'another.path'}}}"
+        return f"{reason} write {path}: {{path: {_foreign_path(found['path']) or 'another.path'}}}"
     elif AMOUNT.fullmatch(text) and not _VALUE.match(path) and _is_compared(inner):
         return f"{as_string}; an amount in a currency is for values: write value.amount: {text}"
     elif path in _MONEY and not _is_amount(text) and _is_compared(inner):
         reason, better = f'"{text}" is not an amount, so {path} never equals it', _SOME_MONEY
     elif _is_compared(inner):
-        better = _country(text) if path in _COUNTRIES else _meant(text, path)
+        better = _country_code(text) if path in _COUNTRIES else _meant(text, path)
         better = _negated(better, inner) if better else None
     return f"{reason}; write {path}: {better}" if better else None
 
 
-def _country(text: str) -> str | None:
+def _country_code(text: str) -> str | None:
     """The two-letter country code that was meant; None if this is one."""
     code = _COUNTRY_CODES.get(text.lower(), text.upper())
     return None if code == text and len(code) == 2 else code if len(code) == 2 else "US"

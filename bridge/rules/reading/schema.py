@@ -298,7 +298,7 @@ class LinkStanza(Strict):
 
 
 class PersonStanza(Strict):
-    """Where a preset finds people; a path to an object (metadata) means the names that user ids have in it."""
+    """Where a preset finds people. A path to an object (metadata) stands for its fields named like user ids."""
 
     called: ClassVar[str] = "an entry of people"
 

@@ -44,9 +44,11 @@ _SEPARATORS: Final = re.compile(r"[\s,]+")
 class Secrets:
     """The secrets in the entries of `secret:`.
 
-    usable: may be empty. names: the variables they come from. unset: those variables that are empty or unset.
-    problems: a sentence for each value that is evidently not a secret, without any part of it. placeholders: such
-    sentences for values that have yet to be filled in.
+    - usable: may be empty.
+    - names: the variables they come from.
+    - unset: those variables that are empty or unset.
+    - problems: a sentence for each value that is evidently not a secret, without any part of it.
+    - placeholders: such sentences for values that have yet to be filled in.
     """
 
     usable: tuple[str, ...] = field(repr=False)
