@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bridge.model import Json, Request
 
-_BY_SIZE: Final = {hashlib.new(name).digest_size: name for name in HMACS.values()}
+_HASH_BY_SIZE: Final = {hashlib.new(name).digest_size: name for name in HMACS.values()}
 _SHORTEST, _LONGEST = 22, 128  # MD5 in base64, SHA-512 in hex
 _LISTS: Final = {"v1,": " "}  # Standard Webhooks: several while a secret is rotated
 _SHARED_KEYS: Final = ("text", "whsec", "base64", "hex")
@@ -121,7 +121,7 @@ def signatures(request: Request, secret: str) -> list[tuple[str, str]]:
         (f"{string.place.where}:{string.place.name}", name)
         for string in _outside_body(facts)
         for _encoding, digest in _digests(string.text)[:1]  # the hex digits of one hash are the base64 of another
-        if (name := _BY_SIZE.get(len(digest)))
+        if (name := _HASH_BY_SIZE.get(len(digest)))
     ]
     return list(dict.fromkeys(sizes))
 
@@ -181,7 +181,7 @@ def _leaves(value: Json, path: str, depth: int) -> list[tuple[str, str]]:
 
 
 def _digests(text: str) -> list[tuple[str, bytes]]:
-    """The digests that a string may encode: their bytes and their encoding."""
+    """The digests that a string may encode: the encoding, and the bytes."""
     found: list[tuple[str, bytes]] = []
     if not _SHORTEST <= len(text) <= _LONGEST:
         return found
@@ -190,7 +190,7 @@ def _digests(text: str) -> list[tuple[str, bytes]]:
             decoded = decode(text)
         except ValueError:
             continue
-        if len(decoded) in _BY_SIZE:
+        if len(decoded) in _HASH_BY_SIZE:
             found.append((encoding, decoded))
     return found
 
@@ -211,7 +211,7 @@ def _hmacs(facts: Facts, strings: list[LocatedString], secret: str) -> Iterator[
     for string in strings:
         for encoding, digest in _digests(string.text):
             by_digest.setdefault(digest, []).append((string, encoding))
-    hashes = {_BY_SIZE[len(digest)] for digest in by_digest}
+    hashes = {_HASH_BY_SIZE[len(digest)] for digest in by_digest}
     keys = _keys(secret)
     for template, stamp, event_id, message in _messages(facts, strings, secret):
         for form, key in keys:
@@ -291,13 +291,12 @@ def _spec(
         is_same_place = stamp.place == signature.place and stamp.split == signature.split
         is_element = is_same_place and (stamp.prefix or stamp.first)
         timestamp = TimestampSpec((), stamp.prefix) if is_element else TimestampSpec((stamp.place,))
-    uses_id = event_id is not None and "{id}" in template
     return VerifySpec(
         kind,
         (form,),
         SignatureSpec((signature.place,), signature.split or _LISTS.get(signature.prefix), signature.prefix, encoding),
         timestamp,
-        (event_id.place,) if event_id is not None and uses_id else (),
+        (event_id.place,) if event_id is not None and "{id}" in template else (),
         template,
     )
 

@@ -1,7 +1,9 @@
 """Which fields a provider's events have, judged by samples: suggests corrections for the paths and words of a rule.
 
 The samples are never complete, and providers add fields, so nothing found here is a reason to refuse a file.
-`docs.fields` writes fields.json.
+
+`docs.fields` writes fields.json. There, a field's kind is `b` (true or false), `n` (a number), `s` (a string, followed
+by the words that it takes) or `o` (anything else); the fields of a list's elements are below `*`.
 """
 
 from __future__ import annotations
@@ -166,6 +168,7 @@ class Fields:
         return None, len(names)
 
     def _meant(self, steps: list[PathStep], tree: dict[str, Any], end: int) -> str | None:
+        """The path that was probably meant. tree: what the first `end` steps, which are known, lead to."""
         step, head, rest = steps[end], steps[:end], steps[end + 1 :]
         if "*" in tree:  # a list is read like an object
             if step.name == "*" or not (step.name.isdecimal() or self._has(tree["*"], steps[end:])):
@@ -177,8 +180,9 @@ class Fields:
             return _written([*head, PathStep(lists[0], lists[0]), *steps[end:]]) if len(lists) == 1 else None
         alike = [name for name in tree if _folded(name) == _folded(step.name)]
         longer = [name for name in tree if name in (f"{step.name}_code", f"{step.name}_id")] if end and not rest else []
-        if [*alike, *longer] and self._has(tree[[*alike, *longer][0]], rest):
-            return _written([*head, _plain([*alike, *longer][0]), *rest])
+        name = next(iter([*alike, *longer]), None)
+        if name is not None and self._has(tree[name], rest):
+            return _written([*head, _plain(name), *rest])
         return self._elsewhere(steps, end, tree)
 
     def _elsewhere(self, steps: list[PathStep], end: int, tree: dict[str, Any]) -> str | None:
@@ -207,8 +211,8 @@ class Fields:
         for known in self._all:
             for shared in range(len(names), 0, -1):
                 if known[-shared:] == tuple(names[:shared]) and len(known) > shared:
-                    whole = shared == len(names) or self._kind(known) == "o"
-                    if whole:
+                    is_whole = shared == len(names) or self._kind(known) == "o"
+                    if is_whole:
                         return _written([*(_plain(name) for name in known[:-shared]), *steps])
         return None
 

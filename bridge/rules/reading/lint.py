@@ -118,7 +118,7 @@ _ALIKE: Final = 0.9  # "cancelled" and "canceled" are alike; "updated" and "crea
 
 
 def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -> None:
-    """Report a suspicion for every such place."""
+    """Report a suspicion at each place that was probably not meant as it is written."""
     own = {"envelope": written.envelope.model_dump() if written.envelope is not None else {}}
     places = [*_places(preset), *_places(own)]
     named = {*places, *_paths(written.visitor)}

@@ -67,6 +67,7 @@ def in_preset(report: Diagnostics) -> Reporter:
 
 
 def valid_preset(found: Any, report: Diagnostics, where: Steps) -> Preset:
+    """The preset as its schema reads it; an empty one if it is invalid, with an error at `where`."""
     try:
         return Preset.model_validate(found)
     except ValidationError as error:
@@ -76,6 +77,7 @@ def valid_preset(found: Any, report: Diagnostics, where: Steps) -> Preset:
 
 
 def compile_verify(file: MappingFile, preset: Preset, presets: Mapping[str, Any], report: Diagnostics) -> VerifySpec:
+    """Compile `verify:`. Errors go to the report; the result may be used only if there are none."""
     written, problem = _written_verify(file, preset, presets, report)
     if written is None or (file.verify is not None and not report.is_sound("verify")):
         return VerifySpec("hmac-sha256")
