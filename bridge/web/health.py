@@ -53,10 +53,10 @@ def blueprint(bridge: Bridge) -> Blueprint:
             bridge.inbox.require_flowing()
             seen = recent.get()
         except StoreError as error:
-            return facts(503, _summary((_of_store(error),), ()))
-        found, noted = judged(bridge, seen)
+            return facts(503, _summary((_store_alarm(error),), ()))
+        problems, notes = assess(bridge, seen)
         details = _details(bridge, seen) if auth.is_admin() else {}
-        return facts(503 if found else 200, {**_summary(found, noted), **details})
+        return facts(503 if problems else 200, {**_summary(problems, notes), **details})
 
     return routes
 
@@ -92,7 +92,7 @@ def _readiness(bridge: Bridge, paused: list[str]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------- /status
 
 
-def _of_store(error: StoreError) -> Alarm:
+def _store_alarm(error: StoreError) -> Alarm:
     if isinstance(error, StoreGone):
         return Alarm(
             "store",
@@ -113,21 +113,21 @@ def snapshot(bridge: Bridge, *, durable: bool = True) -> Snapshot:
         return status.snapshot(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
 
 
-def judged(bridge: Bridge, seen: Snapshot) -> tuple[tuple[Alarm, ...], tuple[Alarm, ...]]:
+def assess(bridge: Bridge, seen: Snapshot) -> tuple[tuple[Alarm, ...], tuple[Alarm, ...]]:
     """The alarms and the notes."""
     share = bridge.settings.bridge_attribution_alarm
     found = alarms(seen, bridge.rules_fault, bridge.rules.sources, bridge.destinations(), share)
     return found, notes(seen, bridge.rules.sources)
 
 
-def _summary(found: tuple[Alarm, ...], noted: tuple[Alarm, ...]) -> dict[str, Any]:
-    return {"ok": not found, "problems": _sentences(found), "notes": _sentences(noted)}
+def _summary(problems: tuple[Alarm, ...], notes: tuple[Alarm, ...]) -> dict[str, Any]:
+    return {"ok": not problems, "problems": _sentences(problems), "notes": _sentences(notes)}
 
 
-def _sentences(found: tuple[Alarm, ...]) -> list[str]:
+def _sentences(findings: tuple[Alarm, ...]) -> list[str]:
     """Each sentence once; the owner gets the details instead."""
     admin = auth.is_admin()
-    return list(dict.fromkeys(alarm.detail if admin else alarm.sentence for alarm in found))
+    return list(dict.fromkeys(alarm.detail if admin else alarm.sentence for alarm in findings))
 
 
 def _details(bridge: Bridge, seen: Snapshot) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _details(bridge: Bridge, seen: Snapshot) -> dict[str, Any]:
             for name, destination in sorted(bridge.destinations().items())
         },
         "attribution": [
-            {**asdict(one), "named": one.named} for one in seen.attribution if one.source in bridge.rules.sources
+            {**asdict(row), "named": row.named} for row in seen.attribution if row.source in bridge.rules.sources
         ],
         "quarantined": seen.quarantined,
         "held": seen.held,

@@ -92,15 +92,15 @@ def answer(bridge: Receiver, name: str, read: Callable[[Given], Request], given:
     read: makes the request from what the server has given.
     """
     try:
-        taken = receive(bridge, name, partial(read, given))
+        received = receive(bridge, name, partial(read, given))
     except Exception as error:  # noqa: BLE001 - it is logged; the sender is only told to try again
         return _refusal(error)
-    if isinstance(taken, Reply):
-        return replied(taken)
-    return Deferred(taken.ack, PATIENCE_S, partial(_acknowledgement, quiet=taken.quiet))
+    if isinstance(received, Reply):
+        return replied(received)
+    return Deferred(received.ack, PATIENCE_S, partial(_acknowledgement, quiet=received.quiet))
 
 
-def answer_look(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer:
+def answer_handshake(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer:
     """GET or HEAD: a handshake, or a person who checks the address. Never raises."""
     try:
         reply = answer_get(bridge, name, lambda: request_of(environ))
@@ -138,24 +138,24 @@ def blueprint(bridge: Receiver) -> Blueprint:
 
     @routes.route(f"{PREFIX}<source>", methods=METHODS, strict_slashes=False, provide_automatic_options=False)
     def webhook(source: str) -> Response:
-        found = _of_any_method(bridge, source, request.environ)
-        made = Response(found.body, found.status, list(found.headers))
-        if not found.body:
-            made.headers.pop("Content-Type", None)  # Flask's default
-        return made
+        answered = _answer_any_method(bridge, source, request.environ)
+        response = Response(answered.body, answered.status, list(answered.headers))
+        if not answered.body:
+            response.headers.pop("Content-Type", None)  # Flask's default
+        return response
 
     return routes
 
 
-def _of_any_method(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer:
+def _answer_any_method(bridge: Receiver, name: str, environ: Environ) -> HttpAnswer:
     method = environ["REQUEST_METHOD"]
     if method == "POST":
         found = answer(bridge, name, request_of, environ)
-        return _waited_for(found) if isinstance(found, Deferred) else found
-    return answer_look(bridge, name, environ) if method in ("GET", "HEAD") else USE_POST
+        return _await(found) if isinstance(found, Deferred) else found
+    return answer_handshake(bridge, name, environ) if method in ("GET", "HEAD") else USE_POST
 
 
-def _waited_for(deferred: Deferred) -> HttpAnswer:
+def _await(deferred: Deferred) -> HttpAnswer:
     wait((deferred.future,), deferred.within_s)
     deferred.future.cancel()
     return deferred.answer(deferred.future)

@@ -137,9 +137,10 @@ def _attribution(seen: Snapshot) -> Iterator[Metric]:
 
 def _destinations(seen: Snapshot) -> Iterator[Metric]:
     known = seen.destinations
-    paused = (((one.name, one.pause_kind or ""), int(one.pause_kind is not None)) for one in known)
+    paused = (((state.name, state.pause_kind or ""), int(state.pause_kind is not None)) for state in known)
     yield _gauge("bridge_destination_paused", "1: paused", ("destination", "kind"), paused)
-    success = (((one.name,), one.last_success_at_ms / 1000) for one in known if one.last_success_at_ms is not None)
+    last_ms = ((state.name, state.last_success_at_ms) for state in known)
+    success = (((name,), at_ms / 1000) for name, at_ms in last_ms if at_ms is not None)
     name = "bridge_destination_last_success_timestamp_seconds"
     yield _gauge(name, "Last goal that was delivered", ("destination",), success)
     due = (((name,), _age_s(seen, due_at_ms)) for name, due_at_ms in seen.oldest_due_at_ms.items())

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge import app as root
 from bridge import logs, store, web
-from bridge import settings as table
+from bridge import settings as settings_
 from bridge.errors import StoreError, StoreGone
 from bridge.web.hooks import answer, source_at, unavailable
 from bridge.web.messages import accepted
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.server import Deferred, HttpAnswer
     from bridge.settings import Settings
 
-AGAIN_S: Final = 1.0
+RETRY_S: Final = 1.0
 COUNTING_S: Final = 2.0
 NOT_YET: Final = unavailable("The database cannot be used just now. Try again soon.", 5)
 log = logs.get("serve")
@@ -40,7 +40,7 @@ class Process:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._waits = False  # the first attempt failed, and one timer repeats it
+        self._waiting = False  # the first attempt failed, and one timer repeats it
         self._reason = ""  # why it is waiting
         self._bridge: root.Bridge | None = None
         self._application: Flask | None = None
@@ -49,15 +49,15 @@ class Process:
     def start(self) -> None:
         """Build the bridge and start its threads, once. Raises MappingError, SettingsError: a retry would not help."""
         with self._lock:
-            if not self._waits:
+            if not self._waiting:
                 self._try()
 
     def _try(self) -> None:
         if self._bridge is not None or self._stopped.is_set():
             return
-        settings = table.load(table.read_environment(os.environ))
+        settings = settings_.load(settings_.read_environment(os.environ))
         try:
-            self._bridge = _built(settings)
+            self._bridge = _build(settings)
         except StoreError as error:
             self._log_reason(str(error))
             self._retry_later()
@@ -77,8 +77,8 @@ class Process:
 
     def _retry_later(self) -> None:
         """Start one timer, however many requests arrive meanwhile: their threads must not wait for the database."""
-        self._waits = True
-        timer = threading.Timer(AGAIN_S, self._retry)
+        self._waiting = True
+        timer = threading.Timer(RETRY_S, self._retry)
         timer.daemon = True  # the process must be able to end while it waits for the database
         timer.start()
 
@@ -110,13 +110,13 @@ class Process:
         if self._application is None or self._bridge is None or request.method != "POST":
             return None
         if not request.uri.startswith("/"):
-            return None  # the form that a proxy takes
+            return None  # an absolute URL, as clients send it to a proxy
         name = source_at(request.path)
         return None if name is None else partial(answer, self._bridge, name, accepted)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Serve a request."""
-        if self._application is None and not self._waits:
+        if self._application is None and not self._waiting:
             self.start()
         if self._application is None:
             start_response(NOT_YET.status, list(NOT_YET.headers))
@@ -124,7 +124,7 @@ class Process:
         return self._application(environ, start_response)
 
 
-def _built(settings: Settings) -> root.Bridge:
+def _build(settings: Settings) -> root.Bridge:
     """Build the bridge, first creating or migrating a SQLite database; a server's is migrated once, by the release."""
     if settings.database_url.startswith("sqlite"):
         with suppress(StoreGone):  # `/status` reports it

@@ -22,7 +22,7 @@ from bridge.store.operator.activity import PAGE, ActivityPage
 from bridge.store.operator.queries import EventLine, GoalLine
 from bridge.text import count
 from bridge.web.console import filters
-from bridge.web.console.filters import PATH, Filter, WrongFilter, within
+from bridge.web.console.filters import PATH, Filter, WrongFilter, time_limit
 from bridge.web.console.rendering import as_csv, at, changed, fragment, notice, page, showable
 from bridge.workbench import bulk, describe, replay, stored, why
 from bridge.workbench.bulk import ACTIONS, ROUND
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     Answer = dict[str, Any] | str
 
 BODIES_MAX: Final = 10_000  # the newest events whose bodies can be searched
-FORETOLD: Final = 25  # events with a preview of the result
+PREVIEWED: Final = 25  # events with a preview of the result
 ROWS_MAX: Final = 10_000  # of a download
 _ROWS_AT_ONCE: Final = 500
-_LOOK_S: Final = 0.05  # the time limit after which a page examines no more rows
+_LIST_S: Final = 0.05  # the time limit after which a page examines no more rows
 _BODIES_S: Final = 0.3
-_RARER: Final = frozenset({"type", "name", "rule", "reason", "destination", "test", "visitor"})  # fields of the form
+_MORE_FIELDS: Final = frozenset({"type", "name", "rule", "reason", "destination", "test", "visitor"})  # of the form
 _HEADS: Final = {
     activity.EVENTS: ("event", "received", "source", "type", "id", "mode", "result", "goals"),
     activity.GOALS: (
@@ -54,11 +54,11 @@ _HEADS: Final = {
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The routes."""
-    path = "/activity/<any(replay, retry, cancel):what>"
+    path = "/activity/<any(replay, retry, cancel):name>"
     routes.add_url_rule("/activity", "activity_list", partial(_show, bridge))
     routes.add_url_rule("/activity/new", "activity_news", partial(_news, bridge))
     routes.add_url_rule("/activity.csv", "activity_download", partial(_download, bridge))
-    routes.add_url_rule(path, "activity_asked", partial(_asked, bridge))
+    routes.add_url_rule(path, "activity_asked", partial(_bulk_get, bridge))
     routes.add_url_rule(path, "activity_done", partial(_round, bridge), methods=["POST"])
 
 
@@ -87,23 +87,23 @@ def _answer(bridge: Bridge, conn: Connection, chosen: Filter) -> Answer:
     if (text and request.args.get("in") == "bodies") or (body and chosen.kind != activity.EVENTS):
         return f"{chosen.of_kind(activity.EVENTS)}&body={quote_plus(text or body)}"
     if text:
-        return _named(bridge, conn, chosen, text)
+        return _find_by_id(bridge, conn, chosen, text)
     if body:
-        return _in_bodies(bridge, conn, chosen, body)
-    found = activity.page(conn, chosen.kind, chosen.wanted, PAGE, within(_LOOK_S))
+        return _search_bodies(bridge, conn, chosen, body)
+    found = activity.page(conn, chosen.kind, chosen.wanted, PAGE, time_limit(_LIST_S))
     if chosen.wanted.after is not None and found.reached is None:
         chosen = chosen.first
-        found = activity.page(conn, chosen.kind, chosen.wanted, PAGE, within(_LOOK_S))
+        found = activity.page(conn, chosen.kind, chosen.wanted, PAGE, time_limit(_LIST_S))
     return _list(bridge, conn, chosen, found, **_links(chosen, found))
 
 
 # ------------------------------------------------------------------------------------------------------- searches
 
 
-def _named(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answer:
-    """The page of whatever an id names, if that is unambiguous."""
+def _find_by_id(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answer:
+    """The address of the page of whatever an id names; if it names several things, a list of them."""
     found = why.named(conn, text)
-    places = {f"ev_{one}": f"/console/events/ev_{one}" for one in found.events}
+    places = {f"ev_{event_id}": f"/console/events/ev_{event_id}" for event_id in found.events}
     places |= {goal.label: f"/console/events/ev_{goal.event_id}#{goal.label}" for goal in found.goals}
     if found.person is not None:
         places[found.person] = f"/console/people/{quote(found.person, safe='')}"
@@ -112,12 +112,13 @@ def _named(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answe
     return _list(bridge, conn, chosen, None, named=text, places=places)
 
 
-def _in_bodies(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answer:
-    """The events of a part of the newest that have a string in their bodies; then the next part is asked for."""
+def _search_bodies(bridge: Bridge, conn: Connection, chosen: Filter, text: str) -> Answer:
+    """The events with a string in their bodies, among a part of the newest; the page then requests the next part."""
     scanned = filters.number(request.args, "scanned")
-    written = (as_is for form in (text, text.lower()) for as_is in (form, json.dumps(form)[1:-1], quote_plus(form)))
-    needles = {form.encode().lower() for form in written}
-    found = activity.search_bodies(conn, chosen.wanted, sorted(needles), within(_BODIES_S))
+    cases = (text, text.lower())
+    spellings = (spelling for case in cases for spelling in (case, json.dumps(case)[1:-1], quote_plus(case)))
+    needles = {spelling.encode().lower() for spelling in spellings}
+    found = activity.search_bodies(conn, chosen.wanted, sorted(needles), time_limit(_BODIES_S))
     scanned += found.looked
     more = None
     if found.reached is not None and scanned < BODIES_MAX:
@@ -142,7 +143,7 @@ def _list(
         "kinds": filters.KINDS,
         "describe": describe,
         "said": showable(bridge),
-        "all_fields": bool(_RARER & set(chosen.given)),
+        "all_fields": bool(_MORE_FIELDS & set(chosen.given)),
     }
     empty = dict.fromkeys(("problem", "body", "more", "newer", "older", "news", "reached", "named", "places"))
     return {"code": code, **values, **empty, **others}
@@ -171,7 +172,7 @@ def _choices(bridge: Bridge, conn: Connection, chosen: Filter) -> dict[str, list
     }
     found = {name: sorted(names | {chosen.given.get(name, "")} - {""}) for name, names in named.items()}
     found["state"] = [str(state) for state in filters.STATES[chosen.kind]]
-    return {name: [(one, one.replace("_", " ")) for one in names] for name, names in found.items()}
+    return {name: [(option, option.replace("_", " ")) for option in names] for name, names in found.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------- download
@@ -186,7 +187,7 @@ def _download(bridge: Bridge) -> Response:
     return answer
 
 
-def _lines(store: Store, chosen: Filter, said: Callable[[str], str]) -> Iterator[str]:
+def _lines(store: Store, chosen: Filter, hide: Callable[[str], str]) -> Iterator[str]:
     """Page after page, each read in a short transaction of its own."""
     yield as_csv([_HEADS[chosen.kind]])
     left, before = ROWS_MAX, chosen.wanted.before
@@ -194,31 +195,31 @@ def _lines(store: Store, chosen: Filter, said: Callable[[str], str]) -> Iterator
         with store.read() as conn:
             wanted = replace(chosen.wanted, before=before)
             found = activity.page(conn, chosen.kind, wanted, min(left, _ROWS_AT_ONCE))
-        yield as_csv([_cells(row, said) for row in found.rows])
+        yield as_csv([_cells(row, hide) for row in found.rows])
         left, before = left - len(found.rows), found.reached
         if before is None:
             return
 
 
-def _cells(row: Any, said: Callable[[str], str]) -> Sequence[Any]:
+def _cells(row: Any, hide: Callable[[str], str]) -> Sequence[Any]:
     if isinstance(row, EventLine):
         goals = " ".join(goal.label for goal in row.goals)
-        became = said(describe.became(row))
+        became = hide(describe.became(row))
         mode = _mode(test=row.test)
-        named = said(row.provider_event_id or "")
-        return row.label, at(row.received_at_ms), row.source, said(row.type), named, mode, became, goals
+        named = hide(row.provider_event_id or "")
+        return row.label, at(row.received_at_ms), row.source, hide(row.type), named, mode, became, goals
     if isinstance(row, GoalLine):
-        how, why = said(describe.how_known(row)), said(row.message or row.reason or "")
-        visitor = None if row.visitor is None else said(row.visitor)
+        how, why = hide(describe.how_known(row)), hide(row.message or row.reason or "")
+        visitor = None if row.visitor is None else hide(row.visitor)
         return (
-            *(row.label, at(row.created_at_ms), row.source, said(row.called), visitor, how, row.state, why),
+            *(row.label, at(row.created_at_ms), row.source, hide(row.called), visitor, how, row.state, why),
             *(row.rule_id, row.destination, _mode(test=row.test), f"ev_{row.event_id}", at(row.delivered_at_ms)),
         )
     attempt, goal = row.attempt, row.goal
-    visitor = None if goal.visitor is None else said(goal.visitor)
+    visitor = None if goal.visitor is None else hide(goal.visitor)
     began = at(attempt.started_at_ms)
-    what = (attempt.kind, attempt.outcome or activity.UNDER_WAY, attempt.status)
-    return attempt.id, began, goal.label, said(goal.called), visitor, goal.destination, *what
+    attempted = (attempt.kind, attempt.outcome or activity.UNDER_WAY, attempt.status)
+    return attempt.id, began, goal.label, hide(goal.called), visitor, goal.destination, *attempted
 
 
 def _mode(*, test: bool) -> str:
@@ -235,77 +236,79 @@ _TITLES: Final = {
 }
 
 
-def _asked(bridge: Bridge, what: str) -> Response:
-    chosen = _chosen(bridge, what, request.args)
-    return _under_way(what, chosen) if "done" in request.args else _preview(bridge, what, chosen)
+def _bulk_get(bridge: Bridge, name: str) -> Response:
+    chosen = _chosen_rows(bridge, name, request.args)
+    return _progress(name, chosen) if "done" in request.args else _preview(bridge, name, chosen)
 
 
-def _chosen(bridge: Bridge, what: str, values: Any) -> Filter:
+def _chosen_rows(bridge: Bridge, name: str, values: Any) -> Filter:
     """The list, from a row on: what comes after the preview is not part of it."""
-    kind = ACTIONS[what].kind
+    kind = ACTIONS[name].kind
     with bridge.store.read(quick=True) as conn:
         chosen = filters.read({**values.to_dict(), "kind": kind}, clock.read_ms(conn))
         before = chosen.wanted.before or activity.newest_id(conn, kind) + 1
     return replace(chosen, wanted=replace(chosen.wanted, before=before, after=None))
 
 
-def _preview(bridge: Bridge, what: str, chosen: Filter) -> Response:
-    action = ACTIONS[what]
+def _preview(bridge: Bridge, name: str, chosen: Filter) -> Response:
+    action = ACTIONS[name]
     with bridge.store.read(quick=True) as conn:
-        matching = activity.count(conn, action.kind, chosen.wanted, within(_LOOK_S))
-        first = activity.page(conn, action.kind, chosen.wanted, FORETOLD, within(_LOOK_S)) if what == "replay" else None
+        matching = activity.count(conn, action.kind, chosen.wanted, time_limit(_LIST_S))
+        first = None
+        if name == "replay":
+            first = activity.page(conn, action.kind, chosen.wanted, PREVIEWED, time_limit(_LIST_S))
     number = f"{'at least ' if matching.reached is not None else ''}{count(matching.number, action.kind[:-1])}"
-    said = None
+    preview = None
     if first is not None and first.rows:
         preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
-        said = replay.summary(list(replay.preview(bridge.store, preparer, [row.id for row in first.rows])))
+        preview = replay.summary(list(replay.preview(bridge.store, preparer, [row.id for row in first.rows])))
     return _bulk_page(
-        what,
+        name,
         chosen,
         number=number,
         size=ROUND if matching.reached is not None else min(ROUND, matching.number),
         any=bool(matching.number) or matching.reached is not None,
-        states=bulk.preview(what, matching.by_state) if what != "replay" else (),
-        preview=said,
+        states=bulk.preview(name, matching.by_state) if name != "replay" else (),
+        preview=preview,
         preview_of=len(first.rows) if first is not None else 0,
     )
 
 
-def _round(bridge: Bridge, what: str) -> ResponseReturnValue:
+def _round(bridge: Bridge, name: str) -> ResponseReturnValue:
     """Process the next rows, then show the progress."""
-    chosen = _chosen(bridge, what, request.form)
-    done = bulk.run(bridge.store, what, chosen.wanted, _about(chosen), within(2.0))
+    chosen = _chosen_rows(bridge, name, request.form)
+    done = bulk.run(bridge.store, name, chosen.wanted, _filter_text(chosen), time_limit(2.0))
     if done.done:
         bridge.wake()
-        changed(what, _about(chosen), done.sentence)
+        changed(name, _filter_text(chosen), done.sentence)
     so_far = filters.number(request.form, "done") + done.done
     left = filters.number(request.form, "left") + done.left
     if done.reached is None:
-        notice(bulk.done_sentence(ACTIONS[what], so_far, left))
+        notice(bulk.done_sentence(ACTIONS[name], so_far, left))
         if request.headers.get("HX-Request"):  # which would put the list where the round was
             return Response(headers={"HX-Redirect": chosen.address()})
         return redirect(chosen.address(), 303)
-    return redirect(chosen.address(f"{PATH}/{what}", before=done.reached, done=so_far, left=left), 303)
+    return redirect(chosen.address(f"{PATH}/{name}", before=done.reached, done=so_far, left=left), 303)
 
 
-def _about(chosen: Filter) -> str:
+def _filter_text(chosen: Filter) -> str:
     """The filter, for the row of recent changes."""
     return " ".join(f"{name}={value}" for name, value in sorted(chosen.given.items())) or f"all {chosen.kind}"
 
 
-def _under_way(what: str, chosen: Filter) -> Response:
+def _progress(name: str, chosen: Filter) -> Response:
     done, left = filters.number(request.args, "done"), filters.number(request.args, "left")
-    return _bulk_page(what, chosen, so_far=bulk.done_sentence(ACTIONS[what], done, left), done=done, left=left)
+    return _bulk_page(name, chosen, so_far=bulk.done_sentence(ACTIONS[name], done, left), done=done, left=left)
 
 
-def _bulk_page(what: str, chosen: Filter, **values: Any) -> Response:
+def _bulk_page(name: str, chosen: Filter, **values: Any) -> Response:
     empty = dict.fromkeys(("number", "any", "states", "preview", "preview_of", "so_far", "done", "left"))
     return page(
         "activity_bulk.html",
-        title=_TITLES[what],
+        title=_TITLES[name],
         here="activity",
         chosen=chosen,
-        button=what.capitalize(),
-        action=f"{PATH}/{what}",
+        button=name.capitalize(),
+        action=f"{PATH}/{name}",
         **{**empty, "size": ROUND, **values},
     )

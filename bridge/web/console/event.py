@@ -52,7 +52,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
 
 def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
-    number = _number("ev", name)
+    number = _row_id("ev", name)
     if number is None:
         return _by_its_providers_id(bridge, name)
     personal, find = request.args.get("show") == "personal", request.args.get("find", "").strip()[:FIND_MAX]
@@ -81,7 +81,7 @@ def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
 
 
 def _show_goal(bridge: Bridge, name: str) -> ResponseReturnValue:
-    return redirect(_of_goal(_goal(bridge, name)))
+    return redirect(_goal_url(_goal(bridge, name)))
 
 
 def _by_its_providers_id(bridge: Bridge, name: str) -> ResponseReturnValue:
@@ -89,7 +89,7 @@ def _by_its_providers_id(bridge: Bridge, name: str) -> ResponseReturnValue:
         found = queries.find(conn, storable(name)).events
     if not found:
         raise NotFound
-    return redirect(_of_event(found[0]))
+    return redirect(_event_url(found[0]))
 
 
 def _download(bridge: Bridge, name: str) -> ResponseReturnValue:
@@ -114,14 +114,14 @@ def _unshowable(bridge: Bridge, detail: EventDetail) -> tuple[Source | None, tup
     return source, tuple(sorted(found, key=len, reverse=True))
 
 
-def _number(kind: str, name: str) -> int | None:
+def _row_id(kind: str, name: str) -> int | None:
     """12 for `ev_12`; None if the name is of another kind."""
     found = re.fullmatch(rf"{kind}_([0-9]{{1,18}})", name)
     return None if found is None else int(found[1])
 
 
 def _event(bridge: Bridge, name: str) -> EventDetail:
-    number = _number("ev", name)
+    number = _row_id("ev", name)
     with bridge.store.read() as conn:
         found = None if number is None else queries.show_event(conn, number)
     if found is None:
@@ -130,7 +130,7 @@ def _event(bridge: Bridge, name: str) -> EventDetail:
 
 
 def _goal(bridge: Bridge, name: str) -> GoalLine:
-    number = _number("goal", name)
+    number = _row_id("goal", name)
     with bridge.store.read() as conn:
         found = None if number is None else queries.show_goal(conn, number)
     if found is None:
@@ -138,18 +138,20 @@ def _goal(bridge: Bridge, name: str) -> GoalLine:
     return found.goal
 
 
-def _of_event(event_id: int) -> str:
+def _event_url(event_id: int) -> str:
     return url_for("console.show_event", name=f"ev_{event_id}")
 
 
-def _of_goal(goal: GoalLine) -> str:
-    return f"{_of_event(goal.event_id)}#{goal.label}"
+def _goal_url(goal: GoalLine) -> str:
+    return f"{_event_url(goal.event_id)}#{goal.label}"
 
 
 # ----------------------------------------------------------------------------------------------------------- change
 
 
-def _asked(title: str, back: str, button: str, *sentences: str, danger: bool = False, again: bool = False) -> Response:
+def _confirm(
+    title: str, back: str, button: str, *sentences: str, danger: bool = False, again: bool = False
+) -> Response:
     """A preview, and the form that does it, at the same URL. again: the warning that DataFast counts it twice."""
     form = {"back": back, "button": button, "danger": danger, "again": again}
     return page("confirm.html", title=title, here="activity", sentences=sentences, form=form)
@@ -160,9 +162,9 @@ def _preview(bridge: Bridge, name: str) -> ResponseReturnValue:
     preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
     found = list(replay.preview(bridge.store, preparer, [detail.line.id]))
     _, secrets = _unshowable(bridge, detail)
-    each = [f"{sentence}." for one in found if (sentence := replay.sentence(one))]
-    said: Sequence[str] = event.showable([replay.summary(found), *each], secrets, personal=False)
-    return _asked(f"Replay {detail.line.label}?", _of_event(detail.line.id), "Replay it", *said)
+    each = [f"{sentence}." for preview in found if (sentence := replay.sentence(preview))]
+    sentences: Sequence[str] = event.showable([replay.summary(found), *each], secrets, personal=False)
+    return _confirm(f"Replay {detail.line.label}?", _event_url(detail.line.id), "Replay it", *sentences)
 
 
 def _replay(bridge: Bridge, name: str) -> ResponseReturnValue:
@@ -172,11 +174,11 @@ def _replay(bridge: Bridge, name: str) -> ResponseReturnValue:
     def replayed(conn: Connection) -> Done:
         if inbox.requeue(conn, event_id=line.id):
             return Done(line.label, f"{line.label} will be routed again.")
-        why = replay.WAITS if detail.event.body is not None else replay.GONE
-        return Done(line.label, f"{line.label} is not routed again: {why}.", nothing=True)
+        reason = replay.WAITS if detail.event.body is not None else replay.GONE
+        return Done(line.label, f"{line.label} is not routed again: {reason}.", nothing=True)
 
     change(bridge, "replay", replayed)
-    return redirect(_of_event(line.id), 303)
+    return redirect(_event_url(line.id), 303)
 
 
 def _ignore(bridge: Bridge, name: str) -> ResponseReturnValue:
@@ -188,21 +190,21 @@ def _ignore(bridge: Bridge, name: str) -> ResponseReturnValue:
         return Done(line.label, f"{line.label} is not in quarantine, and was left alone.", nothing=True)
 
     change(bridge, "ignore", ignored)
-    return redirect(_of_event(line.id), 303)
+    return redirect(_event_url(line.id), 303)
 
 
 def _ask(bridge: Bridge, name: str, action: str) -> ResponseReturnValue:
     """Ask whether to send a goal, or to cancel it."""
     goal = _goal(bridge, name)
     with bridge.store.read() as conn:
-        stands = describe.state_sentence(goal, describe.moment(conn, bridge.settings.environ))
-    said = event.showable([f"{goal.called}: {stands}."], (), personal=False)
+        state = describe.state_sentence(goal, describe.moment(conn, bridge.settings.environ))
+    sentences = event.showable([f"{goal.called}: {state}."], (), personal=False)
     if action == "cancel":
-        return _asked(f"Cancel {goal.label}?", _of_goal(goal), "Never send it", *said, danger=True)
+        return _confirm(f"Cancel {goal.label}?", _goal_url(goal), "Never send it", *sentences, danger=True)
     if goal.state == "delivered":
-        said.append(describe.resend_question([goal.label]))
-        return _asked(f"Send {goal.label} again?", _of_goal(goal), "Send it again", *said, again=True)
-    return _asked(f"Retry {goal.label}?", _of_goal(goal), "Send it now", *said)
+        sentences.append(describe.resend_question([goal.label]))
+        return _confirm(f"Send {goal.label} again?", _goal_url(goal), "Send it again", *sentences, again=True)
+    return _confirm(f"Retry {goal.label}?", _goal_url(goal), "Send it now", *sentences)
 
 
 def _retry(bridge: Bridge, name: str) -> ResponseReturnValue:
@@ -215,7 +217,7 @@ def _retry(bridge: Bridge, name: str) -> ResponseReturnValue:
         return Done(goal.label, sentence, nothing=outcome not in actions.DONE)
 
     change(bridge, "retry", retried)
-    return redirect(_of_goal(goal), 303)
+    return redirect(_goal_url(goal), 303)
 
 
 def _cancel(bridge: Bridge, name: str) -> ResponseReturnValue:
@@ -227,4 +229,4 @@ def _cancel(bridge: Bridge, name: str) -> ResponseReturnValue:
         return Done(goal.label, sentence, nothing=outcome is not actions.Cancelled.CANCELLED)
 
     change(bridge, "cancel", cancelled)
-    return redirect(_of_goal(goal), 303)
+    return redirect(_goal_url(goal), 303)

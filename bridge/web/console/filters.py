@@ -85,7 +85,7 @@ def read(values: Mapping[str, str], now_ms: int) -> Filter:
     return Filter(kind, given, ActivityFilter(**wanted))
 
 
-def within(seconds: float) -> Callable[[], bool]:
+def time_limit(seconds: float) -> Callable[[], bool]:
     """A function that says whether this much time has passed since this call."""
     end = time.monotonic() + seconds
     return lambda: time.monotonic() >= end
@@ -117,7 +117,7 @@ def number(values: Mapping[str, str], name: str) -> int:
     return int(value)
 
 
-def row(values: Mapping[str, str], name: str) -> int | None:
+def row_id(values: Mapping[str, str], name: str) -> int | None:
     """The id of a row that our own links carry; None for anything else."""
     value = values.get(name, "")
     return int(value) if _NUMBER.fullmatch(value) else None

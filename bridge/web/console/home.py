@@ -21,12 +21,11 @@ from bridge import alarms
 from bridge.store.operator import changes, queries, tallies
 from bridge.text import count
 from bridge.web import health
-from bridge.web.cached import NOTICED_S, Cached, CachedInBackground
+from bridge.web.cached import NOTICEABLE_S, Cached, CachedInBackground
 from bridge.web.console import filters, sources
 from bridge.web.console.rendering import fragment, page, showable
 from bridge.web.metrics import AHEAD
-from bridge.workbench import describe, setting_up
-from bridge.workbench import overview as judged
+from bridge.workbench import describe, overview, setting_up
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -47,7 +46,7 @@ CHANGES_PAGE: Final = 50
 WIDTH: Final = 480  # of a chart
 _LOW, _HIGH = 64, 110  # heights of charts
 _GAP: Final = 0.28  # of a bar's place
-_LEAST: Final = 2.0  # so that one event next to a thousand is visible
+_LEAST_HEIGHT: Final = 2.0  # so that one event next to a thousand is visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,37 +73,39 @@ class Overview:
 
     def __init__(self, bridge: Bridge) -> None:
         self._bridge = bridge
-        finished = judged.FinishedSpans()
-        self.figures = Cached(lambda: judged.figures(bridge.store, sorted(bridge.destinations()), finished), FIGURES_S)
-        self.unnamed = CachedInBackground(lambda: judged.unnamed(bridge.store), NOTICED_S)
+        finished = overview.FinishedSpans()
+        self.figures = Cached(
+            lambda: overview.figures(bridge.store, sorted(bridge.destinations()), finished), FIGURES_S
+        )
+        self.unnamed = CachedInBackground(lambda: overview.unnamed(bridge.store), NOTICEABLE_S)
         self._unnamed = Cached(self.unnamed.get, FIGURES_S)
         self._seen = Cached(lambda: health.snapshot(bridge, durable=False))
 
     def steps(self, progress: Progress) -> tuple[FirstStep, ...]:
         """The checklist."""
         bridge, seen = self._bridge, self._seen.get()
-        found, noted = health.judged(bridge, seen)
+        problems, notes = health.assess(bridge, seen)
         base, _ = sources.base_address(bridge)
-        return judged.steps(
+        return overview.steps(
             progress,
             database="SQLite" if bridge.store.dialect == "sqlite" else "PostgreSQL",
             destinations=bridge.destinations(),
             setups=[setting_up.setup(bridge.rules, name, base) for name in sorted(bridge.rules.sources)],
             wrong={
-                "event": [one.detail for one in noted if one.name in ("refused", "no_secret")],
-                "goal": [one.detail for one in found],
+                "event": [note.detail for note in notes if note.name in ("refused", "no_secret")],
+                "goal": [problem.detail for problem in problems],
             },
         )
 
     def now(self) -> dict[str, Any]:
         """Health, today, the queue, the sources. headline: one sentence on health; problems, notes: all, in detail."""
         bridge, figures, seen = self._bridge, self.figures.get(), self._seen.get()
-        found, noted = health.judged(bridge, seen)
+        problems, notes = health.assess(bridge, seen)
         today = datetime.fromtimestamp(figures.now_ms / 1000, UTC)
         return {
-            "headline": found[0].detail if found else alarms.all_clear(seen),
-            "problems": found,
-            "notes": noted,
+            "headline": problems[0].detail if problems else alarms.all_clear(seen),
+            "problems": problems,
+            "notes": notes,
             "unnamed": self._unnamed.get(),
             "day": f"{today:%Y-%m-%d}",
             "weekday": f"{today:%A}",
@@ -112,14 +113,14 @@ class Overview:
             "queues": [self._queue(queue, seen) for queue in figures.queues],
             "rate": bridge.settings.bridge_rate_per_minute,
             "sources": sorted(sources.rows(bridge, seen), key=lambda row: row.silent is None),
-            "attribution": [_attributed(one) for one in seen.attribution if one.source in bridge.rules.sources],
+            "attribution": [_attribution_bar(row) for row in seen.attribution if row.source in bridge.rules.sources],
         }
 
     def _queue(self, queue: Queue, seen: Snapshot) -> QueueRow:
         states = {state.name: state for state in seen.destinations}
         state, destination = states.get(queue.destination), self._bridge.destinations().get(queue.destination)
         pause = state if state is not None and state.pause_kind else None
-        drains = judged.drain_sentence(
+        drains = overview.drain_sentence(
             queue,
             self._bridge.settings.bridge_rate_per_minute,
             has_key=destination is not None and bool(destination.api_key),
@@ -130,18 +131,18 @@ class Overview:
     def charts(self) -> dict[str, Any]:
         """The charts and their tables."""
         figures = self.figures.get()
-        hours = [datetime.fromtimestamp(one.at_ms / 1000, UTC).strftime("%H:00") for one in figures.hours]
-        days = [datetime.fromtimestamp(one.at_ms / 1000, UTC).strftime("%-d %b") for one in figures.days]
+        hours = [datetime.fromtimestamp(figure.at_ms / 1000, UTC).strftime("%H:00") for figure in figures.hours]
+        days = [datetime.fromtimestamp(figure.at_ms / 1000, UTC).strftime("%-d %b") for figure in figures.days]
         return {
             "hours": list(zip(hours, figures.hours, strict=True)),
             "days": list(zip(days, figures.days, strict=True)),
-            "events_chart": _hourly(hours, [one.events for one in figures.hours], "event"),
-            "goals_chart": _hourly(hours, [one.goals for one in figures.hours], "goal"),
+            "events_chart": _hourly(hours, [figure.events for figure in figures.hours], "event"),
+            "goals_chart": _hourly(hours, [figure.goals for figure in figures.hours], "goal"),
             "days_chart": chart(
-                [(("bar", one.goals.delivered), ("bar second", one.goals.others)) for one in figures.days],
+                [(("bar", figure.goals.delivered), ("bar second", figure.goals.others)) for figure in figures.days],
                 [
-                    f"{day}: {count(one.goals.all, 'goal')}, {one.goals.delivered} delivered"
-                    for day, one in zip(days, figures.days, strict=True)
+                    f"{day}: {count(figure.goals.all, 'goal')}, {figure.goals.delivered} delivered"
+                    for day, figure in zip(days, figures.days, strict=True)
                 ],
                 _HIGH,
             ),
@@ -151,47 +152,47 @@ class Overview:
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The page, the parts of it that are refreshed, and the recent changes."""
     routes.add_url_rule("/changes", "recent_changes", partial(_changes, bridge))
-    found = Overview(bridge)
-    ahead = (found.figures, found.unnamed)
+    data = Overview(bridge)
+    ahead = (data.figures, data.unnamed)
     routes.record_once(lambda state: state.app.extensions.setdefault(AHEAD, []).extend(ahead))
 
     @routes.get("/")
     def home() -> Response:
         with bridge.store.read(quick=True) as conn:
-            progress, events, changed = tallies.progress(conn), _live(conn), changes.recent(conn, CHANGES)
-        live = {"live": events, "after": None, "polls": request.args.get("live") != "off", **_words(bridge)}
+            progress, events, changed = tallies.progress(conn), _newest_events(conn), changes.recent(conn, CHANGES)
+        live = {"live": events, "after": None, "polls": request.args.get("live") != "off", **_row_functions(bridge)}
         if not progress.goal:
-            return page("first_run.html", title="First steps", here="home", steps=found.steps(progress), **live)
-        now: dict[str, Any] = {"now": found.now(), "look": _look}
-        return page("home.html", title="Home", here="home", changes=changed, **now, **found.charts(), **live)
+            return page("first_run.html", title="First steps", here="home", steps=data.steps(progress), **live)
+        now: dict[str, Any] = {"now": data.now(), "look": _problem_page}
+        return page("home.html", title="Home", here="home", changes=changed, **now, **data.charts(), **live)
 
     @routes.get("/home/steps")
     def home_steps() -> Response:
         with bridge.store.read(quick=True) as conn:
             progress = tallies.progress(conn)
-        answer = fragment("_first_steps.html", steps=found.steps(progress), said=showable(bridge))
+        answer = fragment("_first_steps.html", steps=data.steps(progress), said=showable(bridge))
         if progress.goal:
             answer.headers["HX-Refresh"] = "true"  # the checklist is done: the page becomes another one
         return answer
 
     @routes.get("/home/now")
     def home_now() -> Response:
-        return fragment("_home_now.html", now=found.now(), look=_look, said=showable(bridge))
+        return fragment("_home_now.html", now=data.now(), look=_problem_page, said=showable(bridge))
 
     @routes.get("/home/state")
     def home_state() -> Response:
-        return fragment("_home_state.html", now=found.now(), said=showable(bridge))
+        return fragment("_home_state.html", now=data.now(), said=showable(bridge))
 
     @routes.get("/home/live")
     def home_live() -> Response:
-        known = filters.row(request.args, "after")
+        known = filters.row_id(request.args, "after")
         with bridge.store.read(quick=True) as conn:
-            events = _live(conn)
-        return fragment("_home_live.html", live=events, after=known, polls=True, **_words(bridge))
+            events = _newest_events(conn)
+        return fragment("_home_live.html", live=events, after=known, polls=True, **_row_functions(bridge))
 
 
 def _changes(bridge: Bridge) -> Response:
-    before = filters.row(request.args, "before")
+    before = filters.row_id(request.args, "before")
     with bridge.store.read() as conn:
         rows = changes.recent(conn, CHANGES_PAGE + 1, before)
     older = rows[CHANGES_PAGE - 1].id if len(rows) > CHANGES_PAGE else None
@@ -199,18 +200,18 @@ def _changes(bridge: Bridge) -> Response:
     return page("changes.html", title="Recent changes", rows=shown, older=older, newest=before is None)
 
 
-def _live(conn: Connection) -> list[EventLine]:
+def _newest_events(conn: Connection) -> list[EventLine]:
     """The newest events with their goals."""
     return queries.list_events(conn, queries.EventFilter(limit=LIVE))
 
 
-def _look(alarm: Alarm) -> str | None:
+def _problem_page(alarm: Alarm) -> str | None:
     """The page that shows the problem; None if no page of the console does."""
-    address = _SHOWN.get(alarm.name)
+    address = _PROBLEM_PAGES.get(alarm.name)
     return None if address is None else address.format(about=quote(alarm.about or "", safe=""))
 
 
-_SHOWN: Final = {
+_PROBLEM_PAGES: Final = {
     "quarantine": "/console/activity?kind=events&state=quarantined",
     "unrouted": "/console/activity?kind=events&state=received",
     "failed_rules": "/console/activity?kind=events&source={about}&state=unmatched",
@@ -224,7 +225,7 @@ _SHOWN: Final = {
 }
 
 
-def _words(bridge: Bridge) -> dict[str, Any]:
+def _row_functions(bridge: Bridge) -> dict[str, Any]:
     """The values that describe the rows of events."""
     said = showable(bridge)
     return {"became": describe.became, "how_known": describe.how_known, "said": said}
@@ -241,7 +242,7 @@ def _tiles(figures: Figures) -> tuple[Tile, ...]:
     )
 
 
-def _attributed(found: Attribution) -> dict[str, Any]:
+def _attribution_bar(found: Attribution) -> dict[str, Any]:
     """How many of a source's last goals have a visitor: in words, and as the share of a bar."""
     percent = round(100 * found.named / found.goals) if found.goals else 0
     return {"source": found.source, "sentence": alarms.attribution_sentence(found), "percent": percent}
@@ -301,7 +302,7 @@ def _stacked(parts: Sequence[tuple[str, int]], peak: int, height: int) -> tuple[
     found, top = [], float(height)
     for kind, number in parts:
         if number:
-            size = max(number / peak * (height - _LEAST * len(parts)), _LEAST)
+            size = max(number / peak * (height - _LEAST_HEIGHT * len(parts)), _LEAST_HEIGHT)
             top -= size
             found.append(Rectangle(round(top, 2), round(size, 2), kind))
     return tuple(found)

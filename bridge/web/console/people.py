@@ -59,18 +59,18 @@ def _people(bridge: Bridge) -> ResponseReturnValue:
         return _show(bridge, request.args["who"])
     with bridge.store.read() as conn:
         seen = why.recent_people(conn)
-    return page("people.html", title="People", here="people", seen=seen, **NAMING)
+    return page("people.html", title="People", here="people", seen=seen, **TEMPLATE_FUNCTIONS)
 
 
 def _find(bridge: Bridge) -> ResponseReturnValue:
-    return _found(bridge, request.form.get("who", "").strip())
+    return _redirect_to_person(bridge, request.form.get("who", "").strip())
 
 
 def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
-    return _found(bridge, name) if "@" in name else _person_page(bridge, name)
+    return _redirect_to_person(bridge, name) if "@" in name else _person_page(bridge, name)
 
 
-def address(name: str, **more: Any) -> str:
+def person_url(name: str, **more: Any) -> str:
     """The URL of a person's page. The id is a parameter, because one like `../a` would lead elsewhere as a path."""
     if {"", ".", ".."} & set(name.split("/")):
         return url_for("console.people", who=name, **more)
@@ -82,8 +82,8 @@ def kind_of(key: KeyLine) -> str:
     return "e-mail" if key.kind == "email" else kind_in_words(key.kind)
 
 
-NAMING: Final[dict[str, Any]] = {
-    "address": address,
+TEMPLATE_FUNCTIONS: Final[dict[str, Any]] = {
+    "address": person_url,
     "public": why.public_name,
     "hidden": without_addresses,
     "kind_of": kind_of,
@@ -92,20 +92,20 @@ NAMING: Final[dict[str, Any]] = {
 }
 
 
-def _found(bridge: Bridge, text: str) -> ResponseReturnValue:
+def _redirect_to_person(bridge: Bridge, text: str) -> ResponseReturnValue:
     """Redirect to the page of the person searched for."""
     with bridge.store.read() as conn:
         name = why.url_name(conn, text[: why.NAME_MAX])
     if name is None:
-        what = "No such e-mail address is remembered" if text else "Type an id or an e-mail address"
-        notice(f"{what}. {NO_ADDRESSES}" if text else f"{what}.")
+        problem = "No such e-mail address is remembered" if text else "Type an id or an e-mail address"
+        notice(f"{problem}. {NO_ADDRESSES}" if text else f"{problem}.")
         return redirect(url_for("console.people"), 303)
-    return redirect(address(name), 303)
+    return redirect(person_url(name), 303)
 
 
 def _person_page(bridge: Bridge, name: str) -> ResponseReturnValue:
     """Everything about one person, or what to do if nobody is known by this id."""
-    before = filters.row(request.args, "before")
+    before = filters.row_id(request.args, "before")
     with bridge.store.read() as conn:
         view = why.person_page(conn, name, bridge.settings, before)
         events = queries.find(conn, why.cleaned(name)[: why.NAME_MAX]).events if view is None else ()
@@ -120,7 +120,7 @@ def _person_page(bridge: Bridge, name: str) -> ResponseReturnValue:
         view=view,
         name=view.someone.name,
         before=before,
-        **NAMING,
+        **TEMPLATE_FUNCTIONS,
     )
 
 
@@ -151,7 +151,7 @@ def _bind_form(bridge: Bridge) -> ResponseReturnValue:
         visitor=visitor,
         binding=binding,
         problem=problem,
-        **NAMING,
+        **TEMPLATE_FUNCTIONS,
         code=400 if problem else 200,
     )
 
@@ -184,7 +184,7 @@ def _bind(bridge: Bridge) -> ResponseReturnValue:
         return Done(binding.key.text, binding.done, " ".join(binding.sentences()))
 
     change(bridge, "bind", bound)
-    return redirect(address(keys[0].key), 303)
+    return redirect(person_url(keys[0].key), 303)
 
 
 def _key(line: KeyLine) -> Key:
@@ -197,7 +197,7 @@ def _key(line: KeyLine) -> Key:
 def _forget_key_form(bridge: Bridge) -> ResponseReturnValue:
     with bridge.store.read() as conn:
         cut = _cut(conn)
-    return page("forget_key.html", title="Forget a key", here="people", cut=cut, **NAMING)
+    return page("forget_key.html", title="Forget a key", here="people", cut=cut, **TEMPLATE_FUNCTIONS)
 
 
 def _cut(conn: Connection) -> Cut:
@@ -232,8 +232,8 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
         return redirect(url_for("console.forget", person=name), 303)
     someone = _someone(bridge, name)
     found = _ids(request.args.get("found", ""))
-    what = _to_forget(bridge, someone, found, filters.row(request.args, "after") or 0)
-    if len(what.found) > FOUND_MAX:
+    plan = _plan(bridge, someone, found, filters.row_id(request.args, "after") or 0)
+    if len(plan.found) > FOUND_MAX:
         raise BridgeError(
             f"More than {FOUND_MAX} stored bodies hold an id of this person, though no link leads to their events. Use"
             " `python -m bridge forget`, which says how to name the person."
@@ -245,13 +245,13 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
         title="Forget a person",
         here="people",
         someone=someone,
-        what=what,
-        found=",".join(map(str, sorted(what.found))),
+        what=plan,
+        found=",".join(map(str, sorted(plan.found))),
         newest=newest,
-        how_much=linking.stored_amounts(what.person),
-        mentioned=linking.about_mentions(what.person),
-        left=linking.left_to_do(what.person),
-        **NAMING,
+        how_much=linking.stored_amounts(plan.person),
+        mentioned=linking.about_mentions(plan.person),
+        left=linking.left_to_do(plan.person),
+        **TEMPLATE_FUNCTIONS,
     )
 
 
@@ -259,14 +259,14 @@ def _forget(bridge: Bridge) -> ResponseReturnValue:
     if "key" in request.form:
         return _forget_key(bridge)
     someone = _someone(bridge, request.form.get("person", ""))
-    what = _to_forget(bridge, someone, _ids(request.form.get("found", "")), None)
-    done = change(bridge, "forget", lambda conn: Done("", linking.forget(conn, what)))
+    plan = _plan(bridge, someone, _ids(request.form.get("found", "")), None)
+    done = change(bridge, "forget", lambda conn: Done("", linking.forget(conn, plan)))
     if not forgetting.scrub(bridge.store):
         notice(f"{done.sentence} {forgetting.NOT_SCRUBBED}")
     return redirect(url_for("console.people"), 303)
 
 
-def _to_forget(bridge: Bridge, someone: NamedPerson, found: Iterable[int], after: int | None) -> Forgetting:
+def _plan(bridge: Bridge, someone: NamedPerson, found: Iterable[int], after: int | None) -> Forgetting:
     linking.require_one_person(someone.name, someone.named)
     preparer = stored.preparer(bridge.store, bridge.rules, bridge.settings)
     return linking.plan_forgetting(
@@ -283,4 +283,4 @@ def _someone(bridge: Bridge, name: str) -> NamedPerson:
 
 
 def _ids(text: str) -> list[int]:
-    return [int(one) for one in re.findall(r"\d{1,18}", text)][: FOUND_MAX + 1]
+    return [int(number) for number in re.findall(r"\d{1,18}", text)][: FOUND_MAX + 1]

@@ -91,7 +91,7 @@ def notice(sentence: str) -> None:
 
 
 class Done(NamedTuple):
-    """What a person did, in a sentence. more: what else to tell them; nothing: whether nothing was done."""
+    """What a person did, in a sentence. more: what else the notice says; nothing: whether nothing was done."""
 
     about: str
     sentence: str
@@ -99,26 +99,26 @@ class Done(NamedTuple):
     nothing: bool = False
 
 
-def change(bridge: Bridge, what: str, work: Callable[[Connection], Done]) -> Done:
+def change(bridge: Bridge, action: str, work: Callable[[Connection], Done]) -> Done:
     """Do what a person asked for, with its row of recent changes, in one transaction; then say so and log it."""
 
     def worked(conn: Connection) -> Done:
         done = work(conn)
         if not done.nothing:
-            changes.record(conn, what, done.about, done.sentence)
+            changes.record(conn, action, done.about, done.sentence)
         return done
 
     done = bridge.store.run(worked)
     if not done.nothing:
         bridge.wake()
-        changed(what, done.about, done.sentence)
+        changed(action, done.about, done.sentence)
     notice(f"{done.sentence} {done.more}".rstrip())
     return done
 
 
-def changed(what: str, about: str, sentence: str) -> None:
+def changed(action: str, about: str, sentence: str) -> None:
     """Log what a person changed."""
-    log.info("console.changed", what=what, about=about, sentence=sentence, address=request.remote_addr)
+    log.info("console.changed", what=action, about=about, sentence=sentence, address=request.remote_addr)
 
 
 def as_csv(rows: Iterable[Iterable[object]]) -> str:
@@ -178,7 +178,7 @@ def short(value: object, limit: int = SHORT) -> str:
 def visible(value: object) -> str:
     """Replace characters that could change how the text around them is read: controls, and overrides of direction."""
     text = str(value)
-    return text if text.isprintable() else "".join(map(_shown, text))  # what has no such character is common
+    return text if text.isprintable() else "".join(map(_shown, text))  # most have no such character
 
 
 def _shown(char: str) -> str:
@@ -251,7 +251,7 @@ def register(routes: Blueprint, sessions: Sessions) -> None:
     @routes.after_request
     def guard(answer: Response) -> Response:
         answer.headers.setdefault("Content-Security-Policy", POLICY)
-        if g.pop("notice_was_told", False):  # not while the page is made, because it may be reading then
+        if g.pop("notice_was_shown", False):  # not while the page is rendered, which may happen within a read
             sessions.leave_notice(None)
         return answer
 
@@ -297,7 +297,7 @@ def _take_notice() -> str | None:
     """Take the session's notice, which is shown once."""
     sentence: str | None = g.get("notice")
     if sentence is not None:
-        g.notice, g.notice_was_told = None, True
+        g.notice, g.notice_was_shown = None, True
     return sentence
 
 

@@ -33,31 +33,31 @@ _HEADS: Final = (
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The page, its summary for the first page, and the file."""
-    found = {name: Cached(partial(_report, bridge, days), KEPT_S) for name, days in PERIODS.items()}
+    cached = {name: Cached(partial(_report, bridge, days), KEPT_S) for name, days in PERIODS.items()}
 
-    def asked() -> tuple[str, Report]:
+    def requested() -> tuple[str, Report]:
         since = request.args.get("since", "7d")
         if since not in PERIODS:
             raise NotFound
-        return since, found[since].get()
+        return since, cached[since].get()
 
     @routes.get("/report")
     def report_page() -> Response:
-        since, told = asked()
+        since, result = requested()
         return page(
-            "report.html", title="Report", here="home", since=since, periods=PERIODS, **_shown(bridge, told, since)
+            "report.html", title="Report", here="home", since=since, periods=PERIODS, **_shown(bridge, result, since)
         )
 
     @routes.get("/report/summary")
     def report_summary() -> Response:
-        since, told = asked()
-        return fragment("_report_summary.html", since=since, **_shown(bridge, told, since))
+        since, result = requested()
+        return fragment("_report_summary.html", since=since, **_shown(bridge, result, since))
 
     @routes.get("/report.csv")
     def report_csv() -> Response:
-        since, told = asked()
+        since, result = requested()
         headers = {"Content-Disposition": f'attachment; filename="datafast-bridge-report-{since}.csv"'}
-        return Response(as_csv(_rows(told)), headers=headers, content_type="text/csv; charset=utf-8")
+        return Response(as_csv(_rows(result)), headers=headers, content_type="text/csv; charset=utf-8")
 
 
 def _report(bridge: Bridge, days: int) -> Report:
@@ -66,24 +66,24 @@ def _report(bridge: Bridge, days: int) -> Report:
     return report.report(bridge.store, since_ms, bridge.rules.sources)
 
 
-def _shown(bridge: Bridge, told: Report, since: str) -> dict[str, Any]:
+def _shown(bridge: Bridge, result: Report, since: str) -> dict[str, Any]:
     return {
-        "report": told,
-        "summary": told.summary(PERIODS[since] * MS["d"]),
+        "report": result,
+        "summary": result.summary(PERIODS[since] * MS["d"]),
         "attributed": alarms.attribution_sentence,
         "stands": describe.state_in_words,
         "said": showable(bridge),
     }
 
 
-def _rows(told: Report) -> Iterator[Iterable[object]]:
+def _rows(result: Report) -> Iterator[Iterable[object]]:
     """A line for each rule and currency."""
     yield _HEADS
-    for rule in told.rules:
+    for rule in result.rules:
         counts = (rule.goals, rule.states["delivered"], rule.waiting, rule.goals - rule.with_visitor)
-        sums = [one for one in told.money if (one.source, one.rule) == (rule.source, rule.rule)]
+        amounts = [money for money in result.money if (money.source, money.rule) == (rule.source, rule.rule)]
         begin = (rule.source, rule.rule, rule.kind, *counts)
-        for one in sums:
-            yield (*begin, one.currency, one.with_visitor.amount, one.without_visitor.amount)
-        if not sums:
+        for money in amounts:
+            yield (*begin, money.currency, money.with_visitor.amount, money.without_visitor.amount)
+        if not amounts:
             yield (*begin, "", "", "")

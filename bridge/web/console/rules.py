@@ -14,7 +14,7 @@ from flask import Blueprint, Response, request
 
 from bridge.store import clock
 from bridge.store.operator import tallies
-from bridge.web.cached import NOTICED_S, Cached, CachedInBackground
+from bridge.web.cached import NOTICEABLE_S, Cached, CachedInBackground
 from bridge.web.console.rendering import fragment, page
 from bridge.workbench import checking, coverage, unseen
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.workbench.unseen import UnseenPath
 
 T = TypeVar("T")
-LATELY: Final = 30 * 86_400_000
+PERIOD_MS: Final = 30 * 86_400_000
 _FILE: Final = re.compile(r"([A-Za-z0-9_-]+\.ya?ml):\d+")
 
 
@@ -38,10 +38,10 @@ class Covered(NamedTuple):
 
     @property
     def summary(self) -> str:
-        return self.coverage.summary(LATELY)
+        return self.coverage.summary(PERIOD_MS)
 
 
-class _OfRules(Generic[T]):
+class _CachedForRules(Generic[T]):
     """A value cached for the rules in force; one cached for other rules is discarded."""
 
     def __init__(self, bridge: Bridge, keep: Callable[[], Cached[T] | CachedInBackground[T]]) -> None:
@@ -59,9 +59,9 @@ class _OfRules(Generic[T]):
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The routes."""
-    last_goals = CachedInBackground(lambda: _last_goals(bridge), NOTICED_S)
-    covered = _OfRules(bridge, lambda: CachedInBackground(lambda: _covered(bridge)))
-    warnings = _OfRules(bridge, lambda: Cached(lambda: _warnings(bridge), math.inf))
+    last_goals = CachedInBackground(lambda: _last_goals(bridge), NOTICEABLE_S)
+    covered = _CachedForRules(bridge, lambda: CachedInBackground(lambda: _covered(bridge)))
+    warnings = _CachedForRules(bridge, lambda: Cached(lambda: _warnings(bridge), math.inf))
 
     @routes.get("/rules")
     def rules() -> Response:
@@ -86,18 +86,18 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
 
 def _warnings(bridge: Bridge) -> list[str]:
-    told = checking.findings(bridge.rules, bridge.settings.environ)
-    return [*told.problems, *told.suspicions, *told.warnings]
+    findings = checking.findings(bridge.rules, bridge.settings.environ)
+    return [*findings.problems, *findings.suspicions, *findings.warnings]
 
 
 def _last_goals(bridge: Bridge) -> list[LastGoal]:
     with bridge.store.read() as conn:
-        return tallies.last_goals(conn, clock.read_ms(conn) - LATELY)
+        return tallies.last_goals(conn, clock.read_ms(conn) - PERIOD_MS)
 
 
 def _covered(bridge: Bridge) -> Covered:
     rule_set = bridge.rules
     with bridge.store.read() as conn:
-        since_ms = clock.read_ms(conn) - LATELY
+        since_ms = clock.read_ms(conn) - PERIOD_MS
     found = coverage.coverage(bridge.store, rule_set, since_ms)
     return Covered(found, unseen.unseen(bridge.store, rule_set, bridge.settings, since_ms))

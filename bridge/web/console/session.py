@@ -152,9 +152,9 @@ def refused(sentence: str, code: int = 403) -> Response:
 
 def _next() -> str:
     """Where to go after sign-in: always a page of the console, whatever the URL says."""
-    wanted = request.values.get("next", "")
-    ours = wanted.startswith(f"{PATH}/") and not wanted.startswith(f"{PATH}/sign-")
-    return wanted if ours and wanted.isprintable() and "\\" not in wanted else f"{PATH}/"
+    target = request.values.get("next", "")
+    is_ours = target.startswith(f"{PATH}/") and not target.startswith(f"{PATH}/sign-")
+    return target if is_ours and target.isprintable() and "\\" not in target else f"{PATH}/"
 
 
 def _here() -> str:

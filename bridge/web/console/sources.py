@@ -61,17 +61,17 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 
 def rows(bridge: Bridge, seen: Snapshot) -> list[SourceRow]:
     """Every source, by name."""
-    found = tuple(itertools.chain(*health.judged(bridge, seen)))
+    found = tuple(itertools.chain(*health.assess(bridge, seen)))
     return [_row(source, seen, found) for _, source in sorted(bridge.rules.sources.items())]
 
 
-def _row(source: Source, seen: Snapshot, judged: Iterable[Alarm]) -> SourceRow:
-    state = next((one for one in seen.sources if one.source == source.name), None)
-    findings = alarms.about_source(judged, source.name)
+def _row(source: Source, seen: Snapshot, findings: Iterable[Alarm]) -> SourceRow:
+    state = next((counters for counters in seen.sources if counters.source == source.name), None)
+    own_findings = alarms.about_source(findings, source.name)
     silent = None if state is None else alarms.silence(state, seen.now_ms)
     gap_ms = None if state is None else state.longest_gap_ms
     usual_gap = None if gap_ms is None else f"up to {span(max(gap_ms, MS['min']))}"
-    return SourceRow(source, state, _standing(source, state, silent, findings), usual_gap, silent, findings)
+    return SourceRow(source, state, _standing(source, state, silent, own_findings), usual_gap, silent, own_findings)
 
 
 def _standing(
@@ -91,10 +91,10 @@ def _view(bridge: Bridge, source: Source, seen: Snapshot) -> dict[str, Any]:
     base, local = base_address(bridge)
     setup = setting_up.setup(bridge.rules, source.name, base)
     recipe = setting_up.recipe(source)
-    attribution = next((one for one in seen.attribution if one.source == source.name), None)
+    attribution = next((found for found in seen.attribution if found.source == source.name), None)
     lists = (*setting_up.goal_lists(setup), (setting_up.VISITOR_EVENTS, setup.link_events))
     return {
-        "row": _row(source, seen, itertools.chain(*health.judged(bridge, seen))),
+        "row": _row(source, seen, itertools.chain(*health.assess(bridge, seen))),
         "setup": setup,
         "url": source.public_url or setup.url,
         "local": local and source.public_url is None,
@@ -110,9 +110,9 @@ def _view(bridge: Bridge, source: Source, seen: Snapshot) -> dict[str, Any]:
 
 def base_address(bridge: Bridge) -> tuple[str, bool]:
     """The public address: what the host says; else the one of this page, which is https except on this machine."""
-    told = setting_up.host_address(bridge.settings.environ)
-    if told is not None and _HOST.fullmatch(told.removeprefix("https://")):
-        return told, False
+    stated = setting_up.host_address(bridge.settings.environ)
+    if stated is not None and _HOST.fullmatch(stated.removeprefix("https://")):
+        return stated, False
     host = request.environ.get("HTTP_HOST", "")
     if auth.names_this_machine(host):
         return f"http://{host}", True

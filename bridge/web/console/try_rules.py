@@ -34,13 +34,13 @@ if TYPE_CHECKING:
     from bridge.workbench.unseen import UnseenPath
 
 _EVENT: Final = re.compile(r"\s*(?:ev_)?([0-9]{1,18})\s*")
-_NOTHING: Final[dict[str, Any]] = {"compared": None, "paths": (), "problem": None}
-_LOOKS: Final = 12  # between looks at the folder, after a save
-_LOOK_S: Final = 0.25
+_NO_COMPARISON: Final[dict[str, Any]] = {"compared": None, "paths": (), "problem": None}
+_LOAD_CHECKS: Final = 12  # between looks at the folder, after a save
+_LOAD_CHECK_S: Final = 0.25
 
 
 @dataclass(frozen=True)
-class Attempt:
+class Edit:
     """The page's state for one file: the text being edited, and the contents on the disk."""
 
     stored: StoredFile
@@ -57,7 +57,7 @@ class Attempt:
         return Path(self.stored.name).stem
 
 
-class Bench:
+class EditPage:
     """The page's questions to one bridge."""
 
     def __init__(self, bridge: Bridge) -> None:
@@ -67,11 +67,11 @@ class Bench:
     def known(self) -> list[str]:
         """The secrets in use, which no page may show."""
         bridge = self.bridge
-        of_settings = (getattr(bridge.settings, one.field) for one in TABLE if one.secret)
+        of_settings = (getattr(bridge.settings, setting.field) for setting in TABLE if setting.secret)
         of_sources = (secret for source in bridge.rules.sources.values() for secret in source.secrets)
         return [text for text in (*of_settings, *of_sources) if isinstance(text, str)]
 
-    def opened(self) -> Attempt | None:
+    def requested(self) -> Edit | None:
         """The attempt that the URL requests; None if there is none yet."""
         wanted, layer, event = request.args.get("file", ""), request.args.get("layer", ""), self.event()
         names = editing.file_names(self.folder)
@@ -90,14 +90,14 @@ class Bench:
         if event is not None and request.args.get("new"):
             found = self.explained(self.bridge.rules, event)
             text = drafts.with_rule(text, found) if found is not None else text
-        return Attempt(stored, text, event, request.args.get("event", ""))
+        return Edit(stored, text, event, request.args.get("event", ""))
 
-    def sent(self) -> Attempt:
+    def submitted(self) -> Edit:
         """The attempt in the form, whatever is on the disk now."""
         name, text = request.form.get("file", "").strip(), editing.with_lf(request.form.get("text", ""))
         stored = editing.read(self.folder, name, self.known())
         editing.require_acceptable(name, text, self.known())
-        return Attempt(stored, text, self.event(), request.values.get("event", ""))
+        return Edit(stored, text, self.event(), request.values.get("event", ""))
 
     def event(self) -> Event | None:
         """The requested stored event."""
@@ -107,10 +107,10 @@ class Bench:
         with self.bridge.store.read() as conn:
             return next(iter(history.some(conn, [int(found[1])])), None)
 
-    def check(self, attempt: Attempt) -> Trial:
+    def check(self, edit: Edit) -> Trial:
         """The result of `check` for the folder with this text."""
         now_ms = time.time_ns() // 1_000_000
-        return editing.check(self.folder, attempt.stored.name, attempt.text, self.bridge.settings, now_ms)
+        return editing.check(self.folder, edit.stored.name, edit.text, self.bridge.settings, now_ms)
 
     def explained(self, rule_set: RuleSet | None, event: Event | None) -> Explained | None:
         """What these rules would make of the event."""
@@ -118,7 +118,7 @@ class Bench:
             return None
         return editing.explain(self.bridge.store, rule_set, self.bridge.settings, event)
 
-    def against(self, attempt: Attempt, trial: Trial) -> tuple[Backtest | None, Sequence[UnseenPath]]:
+    def compare(self, edit: Edit, trial: Trial) -> tuple[Backtest | None, Sequence[UnseenPath]]:
         """Compare the text with the rules in force over the last events, and list its paths that none of them has.
 
         (None, ()): it cannot be loaded.
@@ -126,20 +126,20 @@ class Bench:
         rules, bridge = trial.rule_set, self.bridge
         if rules is None:
             return None, ()
-        compared = editing.compare(bridge.store, bridge.settings, attempt.source, bridge.rules, rules)
-        return compared, editing.unseen_paths(bridge.store, rules, bridge.settings, attempt.source)
+        compared = editing.compare(bridge.store, bridge.settings, edit.source, bridge.rules, rules)
+        return compared, editing.unseen_paths(bridge.store, rules, bridge.settings, edit.source)
 
-    def show(self, attempt: Attempt | None, code: int = 200, **values: Any) -> Response:
+    def show(self, edit: Edit | None, code: int = 200, **values: Any) -> Response:
         """The page. values: trial, problem, theirs, compared, paths."""
         trial: Trial | None = values.get("trial")
         rule_set = trial.rule_set if trial is not None else self.bridge.rules
-        explained = self.explained(rule_set, attempt.event) if attempt is not None else None
+        explained = self.explained(rule_set, edit.event) if edit is not None else None
         return page(
             "try.html",
             title="Try an edit",
             here="rules",
             code=code,
-            attempt=attempt,
+            attempt=edit,
             names=editing.file_names(self.folder),
             shipped=sorted(shipped()),
             unsavable=editing.unsavable(self.folder, self.bridge.settings.environ),
@@ -148,7 +148,7 @@ class Bench:
             goals=_goals(explained),
             hidden=self.hider(values.get("compared"), explained),
             events=editing.EVENTS,
-            **{**_NOTHING, "trial": None, "theirs": None, **values},
+            **{**_NO_COMPARISON, "trial": None, "theirs": None, **values},
         )
 
     def hider(self, compared: Backtest | None, explained: Explained | None = None) -> Callable[[str], str]:
@@ -171,35 +171,35 @@ class Bench:
             return work()
         except EditRefused as error:
             if _is_part():
-                return fragment("_backtest.html", **{**_NOTHING, "problem": str(error)})
+                return fragment("_backtest.html", **{**_NO_COMPARISON, "problem": str(error)})
             return self.show(None, 400, problem=str(error))
 
     # -------------------------------------------------------------------------------------------------------- saving
 
-    def save(self, attempt: Attempt) -> Response:
+    def save(self, edit: Edit) -> Response:
         """Save the text, if it is sound and the file is still as it was; else the page says why not."""
-        name = attempt.stored.name
-        stored = replace(attempt.stored, digest=request.form.get("digest", editing.NO_FILE))
-        trial = self.check(attempt)
+        name = edit.stored.name
+        stored = replace(edit.stored, digest=request.form.get("digest", editing.NO_FILE))
+        trial = self.check(edit)
         try:
             editing.require_savable(self.folder, self.bridge.settings.environ)
             editing.require_sound(trial)
-            is_changed = editing.save(self.folder, stored, attempt.text)
+            is_changed = editing.save(self.folder, stored, edit.text)
         except FileChanged as error:
-            return self.show(attempt, 409, trial=trial, problem=str(error), theirs=attempt.stored.text)
+            return self.show(edit, 409, trial=trial, problem=str(error), theirs=edit.stored.text)
         except EditRefused as error:
             # The form's digest of the file stays decisive until a person has seen both versions.
-            return self.show(replace(attempt, stored=stored), 400, trial=trial, problem=str(error))
+            return self.show(replace(edit, stored=stored), 400, trial=trial, problem=str(error))
         if is_changed:
-            sentence = f"{name} is saved{'' if stored.digest else ' as a new file'}{self._taken(name)}"
+            sentence = f"{name} is saved{'' if stored.digest else ' as a new file'}{self._wait_until_loaded(name)}"
             change(self.bridge, "rules", lambda _conn: Done(name, sentence))
         else:
             notice(f"{name} is as it was: there is nothing to save.")
-        return redirect(url_for("console.try_rules", file=name, event=attempt.asked or None), 303)  # type: ignore[return-value]
+        return redirect(url_for("console.try_rules", file=name, event=edit.asked or None), 303)  # type: ignore[return-value]
 
-    def _taken(self, name: str) -> str:
+    def _wait_until_loaded(self, name: str) -> str:
         """Wait until the bridge has loaded the file, and say so."""
-        for look in range(_LOOKS):
+        for look in range(_LOAD_CHECKS):
             self.bridge.poll_rules()
             try:
                 if self.bridge.rules.files.get(name) == read_file(self.folder / name):
@@ -208,46 +208,46 @@ class Bench:
                 break  # somebody has removed it again
             if look > 2 and self.bridge.rules_fault:
                 return f", but the rules before it stay in force: {self.bridge.rules_fault}"
-            time.sleep(_LOOK_S)
+            time.sleep(_LOAD_CHECK_S)
         return ". The bridge takes it within a few seconds."
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The routes."""
-    bench = Bench(bridge)
+    edit_page = EditPage(bridge)
 
     @routes.get("/rules/try")
     def try_rules() -> Response:
-        return bench.answer(lambda: bench.show(bench.opened()))
+        return edit_page.answer(lambda: edit_page.show(edit_page.requested()))
 
     @routes.post("/rules/try")
     def try_rules_sent() -> Response:
-        return bench.answer(lambda: _sent(bench))
+        return edit_page.answer(lambda: _sent(edit_page))
 
     @routes.post("/rules/try/backtest")
     def try_backtest() -> Response:
-        return bench.answer(lambda: _compared(bench))
+        return edit_page.answer(lambda: _compared(edit_page))
 
 
-def _sent(bench: Bench) -> Response:
-    attempt = bench.sent()
+def _sent(edit_page: EditPage) -> Response:
+    edit = edit_page.submitted()
     match request.form.get("action"):
         case "save":
-            return bench.save(attempt)
+            return edit_page.save(edit)
         case "patch":
-            return _download(bench, attempt)
-    stored = replace(attempt.stored, digest=request.form.get("digest", editing.NO_FILE))  # a save compares it
-    return bench.show(replace(attempt, stored=stored), trial=bench.check(attempt))
+            return _download(edit_page, edit)
+    stored = replace(edit.stored, digest=request.form.get("digest", editing.NO_FILE))  # a save compares it
+    return edit_page.show(replace(edit, stored=stored), trial=edit_page.check(edit))
 
 
-def _compared(bench: Bench) -> Response:
-    attempt = bench.sent()
-    trial = bench.check(attempt)
-    compared, paths = bench.against(attempt, trial)
+def _compared(edit_page: EditPage) -> Response:
+    edit = edit_page.submitted()
+    trial = edit_page.check(edit)
+    compared, paths = edit_page.compare(edit, trial)
     if _is_part():
-        hidden = bench.hider(compared)
-        return fragment("_backtest.html", attempt=attempt, compared=compared, paths=paths, problem=None, hidden=hidden)
-    return bench.show(attempt, trial=trial, compared=compared, paths=paths)
+        hidden = edit_page.hider(compared)
+        return fragment("_backtest.html", attempt=edit, compared=compared, paths=paths, problem=None, hidden=hidden)
+    return edit_page.show(edit, trial=trial, compared=compared, paths=paths)
 
 
 def _is_part() -> bool:
@@ -255,12 +255,12 @@ def _is_part() -> bool:
     return request.endpoint == "console.try_backtest" and bool(request.headers.get("HX-Request"))
 
 
-def _download(bench: Bench, attempt: Attempt) -> Response:
-    patch = editing.patch(bench.folder, attempt.stored, attempt.text)
+def _download(edit_page: EditPage, edit: Edit) -> Response:
+    patch = editing.patch(edit_page.folder, edit.stored, edit.text)
     if not patch:
-        return bench.show(attempt, 400, problem="The text is as the file on the disk, so there is no patch.")
+        return edit_page.show(edit, 400, problem="The text is as the file on the disk, so there is no patch.")
     answer = Response(patch.encode("utf-8", "surrogateescape"), mimetype="text/x-patch")
-    answer.headers["Content-Disposition"] = f'attachment; filename="{attempt.stored.name}.patch"'
+    answer.headers["Content-Disposition"] = f'attachment; filename="{edit.stored.name}.patch"'
     return answer
 
 

@@ -38,7 +38,7 @@ def process(tmp_path: Path, monkeypatch) -> Iterator[wsgi.Process]:
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/disk/bridge.db")
     monkeypatch.setenv("BRIDGE_MAPPINGS", str(tmp_path / "mappings"))
     monkeypatch.setenv("SHOP_SECRET", "tok")
-    monkeypatch.setattr(wsgi, "AGAIN_S", 0.05)
+    monkeypatch.setattr(wsgi, "RETRY_S", 0.05)
     made = wsgi.Process()
     yield made
     made.stop()
@@ -141,7 +141,7 @@ def test_requests_before_the_database_is_there_make_no_more_tries(process, monke
         time.sleep(0.02)
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr(wsgi, "_built", away)
+    monkeypatch.setattr(wsgi, "_build", away)
     for _ in range(40):
         assert post(process).status_code == 503
     tries.clear()
