@@ -36,7 +36,7 @@ RESERVED: Final = {
 _NAME_CHARACTER: Final = re.compile(r"[a-z0-9_:-]")
 _NAME: Final = re.compile(r"[a-z0-9_:-]+")
 _NOT_IN_NAME: Final = re.compile(r"[^a-z0-9_:-]+")
-_FOLDED_MAX: Final = 1_000  # characters of an event's type are fewer
+_FOLDED_MAX: Final = 1_000  # characters; an event's type has fewer
 # Letters that Unicode does not decompose into a base letter and an accent.
 _LETTERS: Final = str.maketrans(
     {"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "\u0131": "i"}

@@ -92,7 +92,7 @@ _ROLES: Final = frozenset(
 )
 _TOPIC: Final = frozenset({"label", "question", "type", "field", "ref", "key"})  # keys that say what an answer is about
 _TYPED_IN: Final = frozenset("answer input long paragraph question short text textarea your".split())  # noqa: SIM905
-_NUMBER: Final = re.compile(r"\s*\+\d[\d\s().-]{7,20}\d\s*")  # of a telephone
+_TELEPHONE_NUMBER: Final = re.compile(r"\s*\+\d[\d\s().-]{7,20}\d\s*")
 _PLACES: Final = frozenset({"address", "addresses", "geo", "location"})
 _NOT_PLACES: Final = frozenset({"country", "currency", "id", "type", "object"})
 
@@ -130,7 +130,7 @@ def is_typed_in(thing: Mapping[str, Any]) -> bool:
 
 def is_telephone_number(text: str) -> bool:
     """Whether a string is a telephone number with a country code: `+49 151 23456789`."""
-    return _NUMBER.fullmatch(text) is not None
+    return _TELEPHONE_NUMBER.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=4_096)
@@ -208,7 +208,7 @@ def hidden(text: str, secrets: Iterable[str]) -> str:
         begins = secret[:_PREFIX_LENGTH]
         start = text.find(begins) if len(secret) > _PREFIX_LENGTH else -1
         while start >= 0:
-            end = start + len(commonprefix([text[start : start + len(secret)], secret]))  # noqa: RUF071 - no path
+            end = start + len(commonprefix([text[start : start + len(secret)], secret]))  # noqa: RUF071 - this is not a path
             if text[end : end + 1] == HIDDEN:  # otherwise it only begins like one, as an id and its `client_secret` do
                 text = text[:start] + text[end:]
             start = text.find(begins, start + 1)

@@ -30,10 +30,10 @@ MAX_EVENTS: Final = 10_000
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(b'[]{}"'))
 _ONE_KIND: Final = bytes.maketrans(b"{}", b"[]")
 _STRING: Final = re.compile(rb'"[^"]*"')
-_ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # may be an escape for what cannot be stored
-_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf]")  # in UTF-8 that encodes half pairs
-_HALF: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # the same, as whole pairs
-_UNSTORABLE: Final = re.compile(rb"%00|%[eE][dD]%[abAB][0-9a-fA-F]")  # NUL, or such a half, in a form
+_ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")  # may be an escape for NUL or a lone surrogate
+_SURROGATE_START: Final = re.compile(rb"\xed[\xa0-\xbf]")  # how an encoded lone surrogate begins
+_LONE_SURROGATE: Final = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # the whole of it
+_UNSTORABLE: Final = re.compile(rb"%00|%[eE][dD]%[abAB][0-9a-fA-F]")  # NUL, or a lone surrogate, in a form
 _PERCENT_ENCODED: Final = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _FIELD: Final = re.compile(r"([^\[]+)((?:\[[^\[\]]*\])*)")
 
@@ -75,7 +75,7 @@ def _text(body: bytes) -> str:
     try:
         text = body.decode()
     except UnicodeDecodeError:
-        text = _HALF.sub(b"\xef\xbf\xbd", body).decode()
+        text = _LONE_SURROGATE.sub(b"\xef\xbf\xbd", body).decode()
     return text.replace("\0", "\ufffd") if "\0" in text else text
 
 
@@ -99,7 +99,7 @@ def may_be_repaired(body: bytes) -> bool:
         body.startswith(codecs.BOM_UTF8)
         or b"\0" in body
         or (b"\\" in body and _ESCAPED.search(body) is not None)  # one byte is found ten times as fast as two
-        or (b"\xed" in body and _SURROGATE.search(body) is not None)
+        or (b"\xed" in body and _SURROGATE_START.search(body) is not None)
         or (b"%" in body and _UNSTORABLE.search(body) is not None)
     )
 

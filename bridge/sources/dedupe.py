@@ -35,13 +35,13 @@ def keys(source: Source, request: Request, envelope: Envelope, found: tuple[Docu
     document = found[0] if len(found) == 1 else replace(found[0], body=found[0].root)
     fingerprint = _FINGERPRINTS[source.fingerprint](document.root) if source.fingerprint is not None else []
     if fingerprint:
-        current, former = tuple(fingerprint), []  # as they were
+        current, former = tuple(fingerprint), []  # unchanged since the previous release
     else:
         current = _keys(source, request, envelope)
         if len(found) > 1 and len(current) == 1 and (batch := _batch_key(source, found)):
             current = (batch, *current)
         former = _former(source, request, envelope, document)
-    if source.body is BodyForm.JSON_FIELD or may_be_repaired(request.body):  # there, the escapes are encoded once more
+    if source.body is BodyForm.JSON_FIELD or may_be_repaired(request.body):  # a form encodes escapes once more
         former.append(("", _hash(request.body)))  # it was quarantined, without a type
     return current, tuple(pair for pair in dict.fromkeys(former) if pair[1] not in current)
 

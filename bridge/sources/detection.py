@@ -36,7 +36,7 @@ _TIME: Final = re.compile(r"[0-9]{10}|[0-9]{13}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:
 _ID: Final = re.compile(r"(.*[-_.])?(id|uuid|nonce|token|key|delivery)", re.IGNORECASE)
 _LEAVES_MAX: Final = 200
 _DEPTH_MAX: Final = 3
-_FEW: Final = 6  # timestamps, or ids, to try
+_TRIED_MAX: Final = 6  # timestamps, or ids
 _TIMELESS_S: Final = 10**12
 _PLAIN: Final = (
     "{body}", "{url}{body}", "{method}{url}{body}", "{url}", "{body}{url}", "{path}{body}", "{method}{path}{body}",
@@ -241,7 +241,7 @@ def _messages(
     stamps = _distinct(string for string in strings if _TIME.fullmatch(string.text) and ms_of(string.text) is not None)
     whole = [string for string in strings if string.split is None and not string.prefix]
     ids = _distinct(string for string in whole if _ID.fullmatch(string.place.name))
-    types = [string for string in whole if _names_event_type(string)][:_FEW]
+    types = [string for string in whole if _names_event_type(string)][:_TRIED_MAX]
     tried = (
         *product(_PLAIN, (None,), (None,)),
         *product(_WITH_TIME, stamps, (None,)),
@@ -274,7 +274,7 @@ def _names_event_type(string: LocatedString) -> bool:
 def _distinct(found: Iterable[LocatedString]) -> list[LocatedString]:
     """The first few distinct strings. Those from headers are more likely than those from the body."""
     order = sorted(found, key=lambda string: (string.place.where == "body", bool(_NAME.match(string.text))))
-    return list({string.text: string for string in reversed(order)}.values())[::-1][:_FEW]
+    return list({string.text: string for string in reversed(order)}.values())[::-1][:_TRIED_MAX]
 
 
 def _spec(

@@ -90,7 +90,7 @@ def public_key_verifier(kind: str, form: str, secret: str) -> Callable[[bytes, b
         "ed25519": (ed25519.Ed25519PublicKey, ()),
         "ecdsa-sha256": (ec.EllipticCurvePublicKey, (ec.ECDSA(hashes.SHA256()),)),
         "rsa-sha256": (rsa.RSAPublicKey, (padding.PKCS1v15(), hashes.SHA256())),
-        "rsa-sha1": (rsa.RSAPublicKey, (padding.PKCS1v15(), hashes.SHA1())),  # noqa: S303 - Paddle Classic's
+        "rsa-sha1": (rsa.RSAPublicKey, (padding.PKCS1v15(), hashes.SHA1())),  # noqa: S303 - Paddle Classic signs with it
     }
     key_type, arguments = of_kind[kind]
     try:
@@ -98,7 +98,7 @@ def public_key_verifier(kind: str, form: str, secret: str) -> Callable[[bytes, b
     except (ValueError, TypeError, UnsupportedAlgorithm):
         loaded = None
     if not isinstance(loaded, key_type):
-        raise ValueError(f"the public key cannot be read as {form} for {kind}")  # noqa: TRY004 - a value as any other
+        raise ValueError(f"the public key cannot be read as {form} for {kind}")  # noqa: TRY004 - the value is wrong
     key: Any = loaded
 
     def verify(signature: bytes, message: bytes) -> bool:

@@ -70,7 +70,7 @@ class Equals:
 class Exists:
     expected: bool
 
-    def holds(self, value: Value, document: Document) -> bool:  # noqa: ARG002 - the protocol's
+    def holds(self, value: Value, document: Document) -> bool:  # noqa: ARG002 - part of the protocol
         return (value is not MISSING) is self.expected
 
     @property
@@ -148,7 +148,7 @@ class InCurrency:
     path: CompiledPath
     code: str
 
-    def holds(self, value: Value, document: Document) -> bool:  # noqa: ARG002 - the protocol's
+    def holds(self, value: Value, document: Document) -> bool:  # noqa: ARG002 - part of the protocol
         return (text_of(self.path.read(document)) or "").upper() == self.code
 
     @property
@@ -188,7 +188,7 @@ RESEMBLANCES: Final[dict[str, Callable[[str, str], bool]]] = {
 class Globs:
     glob: Glob
 
-    def holds(self, value: Value, document: Document) -> bool:  # noqa: ARG002 - the protocol's
+    def holds(self, value: Value, document: Document) -> bool:  # noqa: ARG002 - part of the protocol
         text = text_of(value)
         return text is not None and self.glob.matches(text)
 

@@ -29,8 +29,8 @@ FREE: Final = frozenset(
 )  # fmt: skip
 _SPECIAL: Final = frozenset({"header", "query", "envelope", "key", "root", "value"})
 _STEP: Final = re.compile(r'"((?:[^"\\]|\\.)*)"|\[[^\]]*\]|[^.\[\]"]+')
-_OBJECTS: Final = 3  # a body with so few objects at its top may be an envelope
-_WRAPPED: Final = 6  # at most this many fields beside a wrapper, and more inside it: `data.object`, not `data.customer`
+_OBJECTS_MAX: Final = 3  # a body with at most this many objects at its top may be an envelope
+_WRAPPED: Final = 6  # a wrapper is one of at most so many fields, and has more: `data.object`, not `data.customer`
 _ALIKE: Final = 0.85
 _COMPLETE: Final = "="  # marks a field whose words are all that the provider sends
 _DOCUMENTED: Final = "~"  # marks a field whose words are those that it documents, which are most of them
@@ -88,7 +88,7 @@ class Fields:
         self._named = [[step.name for step in steps_of(path)] for path in named]
         self._roots = {*self._tree, *(names[0] for names in self._named if names)}
         objects = [below for below in self._tree.values() if isinstance(below, dict)]
-        self._nested = nested and len(objects) <= _OBJECTS
+        self._nested = nested and len(objects) <= _OBJECTS_MAX
         self._is_whole = known.get("whole", False)
         self.values = values
         self._all = sorted([*_paths(self._tree), *map(tuple, self._named)], key=lambda names: (len(names), names))

@@ -126,7 +126,7 @@ def lint(written: MappingFile, preset: Mapping[str, Any], report: Diagnostics) -
     known_values = {*written.values, *preset.get("values", {})}
     nested = _nested_names(preset, roots)
     parts = [*_paths(written.each), *_paths(preset.get("each"))]
-    sampled = "" if parts else written.provider  # paths start at a part, but samples are of whole bodies
+    sampled = "" if parts else written.provider  # with `each`, paths start at a part, but samples are of whole bodies
     read_by = [path for path in (*places, *_paths(preset.get("borrowed")), *parts) if "{" not in path]
     fields = Fields(sampled, read_by, preset.get("values", {}), nested=bool(nested))
     lint_path = _PathLint(nested, known_values, fields, report)

@@ -281,12 +281,12 @@ def _warn_of_payments(
     rules: tuple[Rule, ...], provider: str, preset: Mapping[str, Any] | None, report: Diagnostics
 ) -> None:
     """Some providers' payments reach DataFast directly, so a rule would count them twice."""
-    by = (preset or {}).get("payments_by")
+    reason = (preset or {}).get("payments_by")
     for i, rule in enumerate(rules):
-        if by and rule.kind == PAYMENT and rule.enabled:
+        if reason and rule.kind == PAYMENT and rule.enabled:
             sentence = (
-                f"{by}: with that connected, this payment of {provider} counts the same money twice; use it only while"
-                " that is not connected"
+                f"{reason}: with that connected, this payment of {provider} counts the same money twice; use it only"
+                " while that is not connected"
             )
             report.warn(("goals", i, "payment", KEY), sentence)
 
@@ -330,10 +330,10 @@ class Destinations:
         self.known: dict[str, Destination] = {}
         self._used: list[tuple[str, Steps, Diagnostics]] = []
 
-    def name(self, written: str | DestinationStanza | None, where: Steps, report: Diagnostics, otherwise: str) -> str:
+    def name(self, written: str | DestinationStanza | None, where: Steps, report: Diagnostics, default: str) -> str:
         """The name of the destination that a file or rule gives; the entry may also configure it."""
         if written is None:
-            return otherwise
+            return default
         if isinstance(written, str):
             self._used.append((written, where, report))
             return written

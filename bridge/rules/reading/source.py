@@ -253,8 +253,8 @@ def _handovers(stanzas: Iterable[HandoverStanza], problem: Reporter) -> Cases:
 
 def _ignored(preset: Preset, provider: str, problem: Reporter) -> Cases:
     """The provider's messages that no rule ever evaluates."""
-    otherwise = f"the handshake with which {provider} sets up or tries a webhook"
-    return Cases(tuple(_case(item.event, item.when, item.because or otherwise, problem) for item in preset.ignore))
+    default = f"the handshake with which {provider} sets up or tries a webhook"
+    return Cases(tuple(_case(item.event, item.when, item.because or default, problem) for item in preset.ignore))
 
 
 def _case(events: Texts, when: Json, answer: str, problem: Reporter) -> Case:

@@ -180,7 +180,7 @@ class _Reader:
         fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         try:
             events = list(_bounded(yaml.parse(self.text, Loader=fast)))
-        except Exception:  # noqa: BLE001 - foreign code on arbitrary text; the second parse says what is wrong
+        except Exception:  # noqa: BLE001 - third-party code on arbitrary text; the second parse says what is wrong
             events = None
         return iter(events) if events is not None else self._slow_events()
 

@@ -67,7 +67,7 @@ _WORDS: Final = {
     "greater_than_equal": "must be 1 or more",
     "less_than_equal": "is too large",
 }
-# Written by people who know another dialect, or an older page.
+# Keys as people write them who know another tool, or an older page of the docs.
 _HINTS: Final = {
     "rules": 'write "goals"',
     "name": 'a rule\'s name in DataFast is its "goal"',
@@ -96,7 +96,7 @@ def structure(tree: Node, report: Diagnostics) -> MappingFile | None:
         return None
     plain = _plain(tree, (), report)
     _refuse_empty_keys(tree, (), report, plain)
-    for _ in range(_ROUNDS_MAX):  # a filled-in value may reveal errors behind it
+    for _ in range(_ROUNDS_MAX):  # a filled-in value may reveal errors that the wrong one hid
         try:
             return MappingFile.model_validate(plain)
         except ValidationError as error:
