@@ -1,1 +1,1 @@
-"""The project's own benchmark: what DESIGN's budgets name, measured in one run, as ratios against something in it."""
+"""The project's benchmark: what the budgets name, measured in one run, as ratios against something in the same run."""

@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--json FILE]`: one run, a table of figures beside their budgets, and the same as JSON.
+"""`python -m bench [--quick] [--json FILE]`: one run, a table of figures with their budgets, and the same as JSON.
 
 Figures are ratios against something in the same run wherever that is possible, because machines are noisy. The load
 generator runs on the same cores as what it measures; the constant view suffers from it in the same way.
@@ -59,8 +59,8 @@ def bench_micro(report: Report) -> None:
     report.add("HMAC and json.loads of the same body, for comparison", figures["hmac_and_json_us"], "µs")
     report.add("verify + parse a 4 KB event", figures["verify_and_parse_us"], "µs")
     slower = figures["hmac_and_json_us"] / 24  # than the machine of these budgets
-    one, elsewhere = figures["one_rule_us"], figures["hundred_elsewhere_us"]
-    report.add("one rule", one, "µs", "≤ 15 beside 24", lambda value: value <= 15 * slower)
+    one_rule, elsewhere = figures["one_rule_us"], figures["hundred_elsewhere_us"]
+    report.add("one rule", one_rule, "µs", "≤ 15 beside 24", lambda value: value <= 15 * slower)
     report.add("100 rules for other events", elsewhere, "µs", "≤ 100 beside 24", lambda value: value <= 100 * slower)
     report.add("100 rules that do not match", figures["hundred_rules_us"], "µs")
     report.add("100 rules that do not match: to find the nearest", figures["nearest_us"], "µs")
@@ -78,14 +78,14 @@ def peers(folder: str) -> Iterator[dict[str, int]]:
         else:
             ports["Node-RED, which stores nothing"] = running.enter_context(node_red.serving(folder))
         for port in ports.values():
-            load.closed(port, events.requests(500), CONNECTIONS)
+            load.closed_loop(port, events.requests(500), CONNECTIONS)
         yield ports
 
 
 def bench_acks(report: Report, name: str, folder: str, database: str, count: int) -> None:
     """Durable acknowledgements in a flood; latencies at a fixed rate; CPU; memory."""
     with (
-        peers(folder) as beside,
+        peers(folder) as peer_ports,
         servers.sandbox(folder, "--visitor", "any", *SLOW) as destination,
         servers.bridge(folder, database, destination) as (port, pid, start_s),
     ):
@@ -93,34 +93,34 @@ def bench_acks(report: Report, name: str, folder: str, database: str, count: int
         time.sleep(2)
         report.add(f"{name}: memory at rest (PSS)", servers.pss_mb(pid), "MB")
         for rate in (100, 200):
-            result = load.opened(port, events.requests(rate * 10, first=10_000_000 * rate), rate)
+            result = load.open_loop(port, events.requests(rate * 10, first=10_000_000 * rate), rate)
             _all_ok(result)
             report.add(f"{name}: ack p50 at {rate}/s, destination hangs", result.quantile_ms(0.5), "ms")
             report.add(f"{name}: ack p99 at {rate}/s, destination hangs", result.quantile_ms(0.99), "ms")
-        bench_flood(report, name, port, pid, count, beside)
+        bench_flood(report, name, port, pid, count, peer_ports)
         report.add(
             f"{name}: memory after {count:,} events (PSS)", servers.pss_mb(pid), "MB", "≤ 130", lambda v: v <= 130
         )
 
 
-def bench_flood(report: Report, name: str, port: int, pid: int, count: int, beside: dict[str, int]) -> None:
-    """By turns with its peers, because a machine's speed changes within seconds; the ratio is the rounds' median."""
+def bench_flood(report: Report, name: str, port: int, pid: int, count: int, peer_ports: dict[str, int]) -> None:
+    """Measure by turns with its peers, because a machine's speed changes within seconds; the ratio is a median."""
     share, cpu_s = count // ROUNDS, 0.0
-    paces: dict[str, list[float]] = {who: [] for who in ("", *beside)}
+    rates: dict[str, list[float]] = {peer: [] for peer in ("", *peer_ports)}
     for number in range(ROUNDS):
-        for who, peer in beside.items():
-            paces[who].append(load.closed(peer, events.requests(share), CONNECTIONS).per_second)
+        for peer, peer_port in peer_ports.items():
+            rates[peer].append(load.closed_loop(peer_port, events.requests(share), CONNECTIONS).per_second)
         before = servers.cpu_s(pid)
-        result = load.closed(port, events.requests(share, first=share * number), CONNECTIONS)
+        result = load.closed_loop(port, events.requests(share, first=share * number), CONNECTIONS)
         _all_ok(result)
         _wait_routed(port)
         cpu_s += servers.cpu_s(pid) - before
-        paces[""].append(result.per_second)
-    report.add(f"{name}: acknowledged and durable", statistics.median(paces[""]), "/s")
-    for who in beside:
-        ratio = statistics.median(ours / theirs for ours, theirs in zip(paces[""], paces[who], strict=True))
-        report.add(f"{who}", statistics.median(paces[who]), "/s")
-        report.add(f"{name}: acknowledged and durable, against {who}", ratio, "×")
+        rates[""].append(result.per_second)
+    report.add(f"{name}: acknowledged and durable", statistics.median(rates[""]), "/s")
+    for peer in peer_ports:
+        ratio = statistics.median(own / other for own, other in zip(rates[""], rates[peer], strict=True))
+        report.add(f"{peer}", statistics.median(rates[peer]), "/s")
+        report.add(f"{name}: acknowledged and durable, against {peer}", ratio, "×")
     report.add(f"{name}: CPU per event, receive + route", cpu_s * 1000 / count, "ms")
 
 
@@ -130,7 +130,7 @@ def _all_ok(result: load.Result) -> None:
 
 
 def _wait_routed(port: int) -> None:
-    """Until no event waits to be routed, by /metrics."""
+    """Wait until /metrics says that no event waits to be routed."""
     for _ in range(1200):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             text = answer.read().decode()
@@ -153,12 +153,12 @@ def bench_delivery(report: Report, name: str, folder: str, database: str, count:
         for number in range(30):
             [request] = events.requests(1, first=900_000_000 + number, type="checkout.session.completed", visitor=True)
             sent_ms = time.time() * 1000
-            _all_ok(load.closed(port, [request], 1))
+            _all_ok(load.closed_loop(port, [request], 1))
             waits.append(_arrivals_ms(destination, number + 1)[-1] - sent_ms)
             time.sleep(0.05)
         before = servers.cpu_s(pid)
         many = events.requests(count, first=910_000_000, type="checkout.session.completed", visitor=True)
-        _all_ok(load.closed(port, many, CONNECTIONS))
+        _all_ok(load.closed_loop(port, many, CONNECTIONS))
         arrived_ms = _arrivals_ms(destination, 30 + count)[30:]
         cpu_s = servers.cpu_s(pid) - before
     report.add(f"{name}: CPU per event, from its webhook to the delivered goal", cpu_s * 1000 / count, "ms")
@@ -174,7 +174,7 @@ def bench_delivery(report: Report, name: str, folder: str, database: str, count:
 
 
 def _arrivals_ms(port: int, count: int) -> list[float]:
-    """When so many goals arrived, oldest first."""
+    """Wait for this many goals; return when each arrived, oldest first."""
     until = time.monotonic() + 120
     while time.monotonic() < until:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/__fake__/events?since={count - 1}") as answer:
@@ -195,19 +195,19 @@ def main() -> int:
         choices=("micro", "acks", "delivery", "routing", "backtest", "claims", "links", "half-million", "console"),
         help="one part",
     )
-    asked = parser.parse_args()
+    options = parser.parse_args()
     report = Report()
-    count = 2_000 if asked.quick else 20_000
+    count = 2_000 if options.quick else 20_000
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
     compileall.compile_dir(servers.ROOT / "bridge", quiet=1)  # as it is installed: else each start compiles, in 0.4 s
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, servers.postgres() as postgres:
         databases = {"SQLite": f"sqlite:///{folder}/bench.db", "PostgreSQL": postgres}
-        if asked.only in (None, "micro"):
+        if options.only in (None, "micro"):
             bench_micro(report)
-        if asked.only in (None, "acks"):
+        if options.only in (None, "acks"):
             for name, database in databases.items():
                 bench_acks(report, name, folder, database, count)
-        if asked.only in (None, "delivery"):
+        if options.only in (None, "delivery"):
             for name, database in databases.items():
                 bench_delivery(report, name, folder, database, count // 10)
         parts = (
@@ -219,11 +219,11 @@ def main() -> int:
             ("console", console.run, 50_000, 1_000_000),
         )
         for part, run, few, many in parts:
-            for name, database in databases.items() if asked.only in (None, part) else ():
-                own = servers.of_its_own(database, part)
-                run(report.add, name, folder, own, few if asked.quick else many)
-    if asked.json:
-        with open(asked.json, "w") as file:
+            for name, database in databases.items() if options.only in (None, part) else ():
+                own = servers.own_database(database, part)
+                run(report.add, name, folder, own, few if options.quick else many)
+    if options.json:
+        with open(options.json, "w") as file:
             json.dump([asdict(figure) for figure in report.figures], file, indent=1, ensure_ascii=False)
     over = [figure.what for figure in report.figures if figure.ok is False]
     print(f"\n{len(over)} over budget" + "".join(f"\n  {what}" for what in over))

@@ -1,6 +1,6 @@
 """`python -m bridge backtest` as it is typed, from its start to its answer: other rules over the stored events.
 
-The events are those of the floods, of five types; against the shipped rules the other ones lose a rule, gain one and
+The events are those of the floods, of five types. Compared with the shipped rules, the others lack a rule, add one and
 change one.
 """
 
@@ -38,7 +38,7 @@ goals:
 
 
 def run(add: Callable[..., None], name: str, folder: str, database: str, count: int) -> None:
-    """Store so many events, and compare the shipped rules with others."""
+    """Store this many events, and compare the shipped rules with others."""
     database = f"sqlite:///{folder}/backtest.db" if database.startswith("sqlite") else database
     bridge_store.migrate(database)
     opened = bridge_store.open(database)
@@ -51,10 +51,10 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, count: 
     other.mkdir()
     (other / "stripe.yaml").write_text(OTHER)
     started = time.perf_counter()
-    told = _backtest(database, other)
+    result = _backtest(database, other)
     seconds = time.perf_counter() - started
-    if (told["events"], told["gained"] > 0, told["changed"] > 0) != (count, True, True):
-        raise SystemExit(f"the backtest found something else: {told['events']} events")
+    if (result["events"], result["gained"] > 0, result["changed"] > 0) != (count, True, True):
+        raise SystemExit(f"the backtest found something else: {result['events']} events")
     add(f"{name}: backtest of {count:,} stored events", seconds, "s", "≤ 5", lambda value: value <= 5)
 
 
@@ -79,5 +79,5 @@ def _backtest(database: str, other: Path) -> dict[str, int]:
     environ = {**os.environ, "DATABASE_URL": database, "BRIDGE_MAPPINGS": str(SHIPPED)}
     command = [sys.executable, "-m", "bridge", "backtest", str(other), "--json"]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    told: dict[str, int] = json.loads(done.stdout)
-    return told
+    result: dict[str, int] = json.loads(done.stdout)
+    return result

@@ -50,7 +50,7 @@ def _claim_ms(store: bridge_store.Store, first: int, last: int) -> float:
 
 
 def _fill(store: bridge_store.Store, first: int, last: int) -> None:
-    """Waiting goals, one in fifty of the same visitor as the one before."""
+    """Insert goals that wait; one in fifty has the visitor of the goal before it."""
     for start in range(first, last + 1, 20_000):
         numbers = range(start, min(last + 1, start + 20_000))
         with store.write() as conn:

@@ -1,7 +1,7 @@
-"""What the pages of the console cost beside a million events and a hundred thousand goals, over HTTP.
+"""What the pages of the console cost over HTTP, with a million events and a hundred thousand goals.
 
 The rows are those of `half_million`, with one goal in ten events, and made more like life: some goals have no visitor,
-some were rejected, some wait. Each page is asked for again and again as a browser does that is signed in.
+some were rejected, some wait. Each page is requested again and again, as by a browser that is signed in.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, count: 
     url = f"sqlite:///{folder}/console.db" if database.startswith("sqlite") else database
     bridge_store.migrate(driver(url))
     fill(driver(url), count, share=10)
-    enliven(driver(url))
+    vary_goals(driver(url))
     with _bridge(folder, url) as (port, pid):
         requests.get(f"http://127.0.0.1:{port}/status")
         plain_mb = _settled_mb(pid)
@@ -79,13 +79,13 @@ def signed_in(port: int) -> requests.Session:
 
 
 def _page(add: Callable[..., None], name: str, browser: requests.Session, server: tuple[int, int], path: str) -> None:
-    """CPU time, too: unlike the rest, it is the same on a machine that does other things meanwhile."""
+    """Measure one page. Its CPU time, unlike the rest, is the same on a machine that does other things meanwhile."""
     port, pid = server
     took, status, before_s = [], 0, servers.cpu_s(pid)
     for number in range(TIMES):
         took_ms, status = _took_ms(browser, port, path)
         took.append(took_ms)
-        time.sleep(0.15 * (number % 8 == 0))  # beyond what is kept for a while, too
+        time.sleep(0.15 * (number % 8 == 0))  # so that some requests come after cached values have expired
     cpu_ms = (servers.cpu_s(pid) - before_s) * 1000 / TIMES
     if status != HTTPStatus.OK:
         print(f"{name}: {path} answers {status}")
@@ -103,7 +103,7 @@ def _took_ms(browser: requests.Session, port: int, path: str) -> tuple[float, in
 
 
 def _settled_mb(pid: int) -> float:
-    """The memory once what was counted at the start, or for the last page, is done with: the median of some seconds."""
+    """The memory once the work at the start, or for the last page, is done: the median of ten seconds."""
     found = []
     for _ in range(10):
         time.sleep(1)
@@ -119,7 +119,7 @@ def _first_load_kb(browser: requests.Session, port: int) -> float:
     return sum(int(answer.headers["Content-Length"]) for answer in answers) / 1024
 
 
-def enliven(url: str) -> None:
+def vary_goals(url: str) -> None:
     """In a hundred goals: ten without a visitor, three rejected, two parked; five hundred wait to be sent."""
     store = bridge_store.open(url)
     place = f"((id - {BIG}) / 10 - (id - {BIG}) / 1000 * 100)"
@@ -127,7 +127,7 @@ def enliven(url: str) -> None:
         if store.dialect != "sqlite":
             conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
             conn.connection.driver_connection.limit_s = 600  # type: ignore[union-attr]
-        for statement in _LIFE:
+        for statement in _VARIATIONS:
             conn.exec_driver_sql(statement.format(place=place))
         if store.dialect != "sqlite":
             conn.exec_driver_sql("ANALYZE")  # as autovacuum has done long before there are a million rows
@@ -135,7 +135,7 @@ def enliven(url: str) -> None:
     store.close()
 
 
-_LIFE = (
+_VARIATIONS = (
     """UPDATE goals SET handover = 'purchase',
     reason = CASE WHEN {place} < 10 THEN 'no_visitor' WHEN {place} < 13 THEN 'unknown_visitor' END,
     visitor = CASE WHEN {place} < 10 OR {place} IN (20, 21) THEN NULL ELSE visitor END,

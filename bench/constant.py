@@ -1,4 +1,4 @@
-"""What everything is compared with: a Flask view that reads the body and returns a constant."""
+"""The view with which everything is compared: it reads the body and returns a constant."""
 
 from flask import Flask, request
 

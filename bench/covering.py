@@ -1,10 +1,10 @@
-"""Which tests run which lines, and what becomes of a mutant in those that run its own.
+"""Which tests run which lines, and whether the tests that run a mutant's lines notice it.
 
 Each test file is run once without a mutant, and every line of the mutated modules is noted for each test. A mutant is
 then played against the tests that run its lines only, the quickest first, up to the first failure. What a module does
 at its import (statements, tables) is covered by the tests of whatever reads it.
 
-Everything runs in children of one process that has imported all third-party packages, and none of ours.
+Everything runs in children of one process that has imported all third-party packages, and no module of the project.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _FORKS.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Covered:
-    """One test: how long it takes, the lines of the mutated modules that it runs, and what it calls of all ours."""
+    """One test: how long it takes, the lines of the mutated modules that it runs, and what it calls in the project."""
 
     test: str
     seconds: float
@@ -70,8 +70,8 @@ class Played:
 # ------------------------------------------------------------------------------------------------- in the children
 
 
-class _Noting:
-    """A plugin that notes for each test which lines it runs; those of a file's collection belong to all its tests."""
+class _LineRecorder:
+    """A plugin that records which lines each test runs; those of a file's collection belong to all its tests."""
 
     def __init__(self, copy: Path, mutated: list[str]) -> None:
         self._short = {str(copy / file): file for file in _sources(copy)}
@@ -119,7 +119,7 @@ class _Noting:
     def __enter__(self) -> None:
         self._seen, self._called = set(), set()
         if _WATCH:
-            _WATCH.restart_events()  # each line tells once in a test
+            _WATCH.restart_events()  # each line is reported once per test
             _WATCH.set_events(_WATCH.COVERAGE_ID, _WATCH.events.PY_START | _WATCH.events.LINE)
         else:
             threading.settrace(self._trace)
@@ -152,7 +152,7 @@ class _Noting:
         return _WATCH and _WATCH.DISABLE
 
 
-class _Choosing:
+class _TestSelector:
     """A plugin that runs these tests, in this order."""
 
     def __init__(self, tests: list[str]) -> None:
@@ -172,8 +172,8 @@ class _Choosing:
             self.too_long = self.too_long or "Timeout (>" in report.longreprtext
 
 
-def _prepared(copy: Path) -> None:
-    """Make this process one of the copy's, with its output in a file, and a group of its own to be ended as a whole."""
+def _enter_copy(copy: Path) -> None:
+    """Run in the copy from now on, with output into a file, in a group of its own that can be ended as a whole."""
     os.setsid()
     os.chdir(copy)
     sys.dont_write_bytecode = False  # each child would compile everything again
@@ -184,8 +184,8 @@ def _prepared(copy: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _imported(copy: Path, file: str) -> bool:
-    """Import a module from the copy, and from nowhere else; False: it cannot be."""
+def _import_from(copy: Path, file: str) -> bool:
+    """Import a module from the copy, and from nowhere else; False: it cannot be imported."""
     name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     try:
         module = importlib.import_module(name)
@@ -197,34 +197,34 @@ def _imported(copy: Path, file: str) -> bool:
 
 
 def _note(answer: Connection, copy: Path, test_file: str, mutated: list[str]) -> None:
-    _prepared(copy)
+    _enter_copy(copy)
     for file in mutated:
-        _imported(copy, file)  # or what it does at its import would be taken for what the tests do
-    noting = _Noting(copy, mutated)
-    pytest.main([*_PYTEST, test_file], plugins=[noting])
-    answer.send((noting.covered, noting.failed))
+        _import_from(copy, file)  # otherwise what it does at its import would count as run by the tests
+    recorder = _LineRecorder(copy, mutated)
+    pytest.main([*_PYTEST, test_file], plugins=[recorder])
+    answer.send((recorder.covered, recorder.failed))
 
 
 def _play(answer: Connection, copy: Path, mutated: str, tests: list[str]) -> None:
-    _prepared(copy)
+    _enter_copy(copy)
     # Bytecode is known by time and length, and that of the original or of another mutant may be as old and as long.
     Path(importlib.util.cache_from_source(str(copy / mutated))).unlink(missing_ok=True)
     sys.dont_write_bytecode = True
-    if not _imported(copy, mutated):
+    if not _import_from(copy, mutated):
         answer.send(("broken", ""))
         return
     sys.dont_write_bytecode = False
-    choosing = _Choosing(tests)
+    selector = _TestSelector(tests)
     files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-    code = pytest.main([*_PYTEST, "-x", f"--timeout={TEST_LIMIT_S}", *files], plugins=[choosing])
+    code = pytest.main([*_PYTEST, "-x", f"--timeout={TEST_LIMIT_S}", *files], plugins=[selector])
     match int(code):
         case 0:
             verdict = "survived"
         case 1:
-            verdict = "too long" if choosing.too_long else "killed"
+            verdict = "too long" if selector.too_long else "killed"
         case _:  # a test file, or a fixture's module, that cannot be imported
             verdict = "broken"
-    answer.send((verdict, choosing.failed))
+    answer.send((verdict, selector.failed))
 
 
 def _output(copy: Path) -> Path:
@@ -234,29 +234,29 @@ def _output(copy: Path) -> Path:
 # ------------------------------------------------------------------------------------------------- in this process
 
 
-def noted(copy: Path, test_file: str, mutated: list[str]) -> tuple[list[Covered], str]:
+def record_lines(copy: Path, test_file: str, mutated: list[str]) -> tuple[list[Covered], str]:
     """The tests of a file with their lines, and the first failure ("": none)."""
-    found = _answered(_note, (copy, test_file, mutated), 1_800)
-    return found if found is not None else ([], f"{test_file} came to no end: {_output(copy).read_text()[-3_000:]}")
+    found = _run_in_child(_note, (copy, test_file, mutated), 1_800)
+    return found if found is not None else ([], f"{test_file} did not end: {_output(copy).read_text()[-3_000:]}")
 
 
-def played(copy: Path, mutant: Mutant, tests: list[Covered]) -> Played:
+def play(copy: Path, mutant: Mutant, tests: list[Covered]) -> Played:
     """Play a mutant, which is in the copy, against tests."""
     began = time.monotonic()
     limit = TEST_LIMIT_S * 2 + 8 * sum(test.seconds for test in tests)
-    found = _answered(_play, (copy, mutant.file, [test.test for test in tests]), limit)
+    found = _run_in_child(_play, (copy, mutant.file, [test.test for test in tests]), limit)
     verdict, by = found if found is not None else ("too long", "")
     return Played(verdict, time.monotonic() - began, by)
 
 
-def _answered(work: Callable[..., None], given: tuple[object, ...], limit_s: float) -> Any:
-    """What a child answers; None: nothing in time."""
-    ours, theirs = _FORKS.Pipe(duplex=False)
-    child = _FORKS.Process(target=work, args=(theirs, *given), daemon=False)
+def _run_in_child(work: Callable[..., None], arguments: tuple[object, ...], limit_s: float) -> Any:
+    """Run this in a child, and return its answer; None: there was none in time."""
+    receiver, sender = _FORKS.Pipe(duplex=False)
+    child = _FORKS.Process(target=work, args=(sender, *arguments), daemon=False)
     child.start()
-    theirs.close()
+    sender.close()
     try:
-        return ours.recv() if ours.poll(limit_s) else None
+        return receiver.recv() if receiver.poll(limit_s) else None
     except EOFError:
         return None
     finally:
@@ -267,7 +267,7 @@ def _answered(work: Callable[..., None], given: tuple[object, ...], limit_s: flo
 
 
 def _end(group: int) -> None:
-    """The child, and what its tests started."""
+    """End the child, and what its tests started."""
     for number in (signal.SIGINT, signal.SIGKILL):
         try:
             os.killpg(group, number)
@@ -316,38 +316,41 @@ class Cover:
 
     def of(self, mutant: Mutant) -> list[Covered]:
         """The tests that run a mutant's line, the quickest first."""
-        unit = next(one for one in self._units if one.file == mutant.file and one.first <= mutant.line <= one.last)
+        units = (unit for unit in self._units if unit.file == mutant.file)
+        unit = next(unit for unit in units if unit.first <= mutant.line <= unit.last)
         lines = _statement((self.folder / mutant.file).read_bytes(), mutant.line)
         direct = {test.test for test in self.tests if any(line in lines for line in test.lines.get(mutant.file, ()))}
         if direct and not unit.is_cached:
             return [test for test in self.tests if test.test in direct]
-        readers = {f"{one.file}:{name}" for one in self._readers(unit) if one.is_code for name in one.makes}
+        readers = {f"{reader.file}:{name}" for reader in self._readers(unit) if reader.is_code for name in reader.makes}
         return [test for test in self.tests if test.test in direct or not readers.isdisjoint(test.calls)]
 
     def _readers(self, made: _Unit) -> list[_Unit]:
-        """Everything that reads what a statement makes, and what is made of it, be it by a function at the import."""
+        """Everything that reads what a statement makes, directly or through what is made from it at the import."""
         found, todo = {made}, [made]
         while todo:
-            one = todo.pop()
-            module = one.file.removesuffix(".py").rpartition("/")[2]
+            unit = todo.pop()
+            module = unit.file.removesuffix(".py").rpartition("/")[2]
             new = [
                 other
                 for other in self._units
                 if other not in found
-                and other.reads & one.makes
-                and (other.file == one.file or module in self._words[other.file] or one.makes & self._words[other.file])
+                and other.reads & unit.makes
+                and (
+                    other.file == unit.file or module in self._words[other.file] or unit.makes & self._words[other.file]
+                )
             ]
             found.update(new)
-            todo += [one for one in new if not any(f"{one.file}:{name}" in self._called for name in one.makes)]
+            todo += [unit for unit in new if not any(f"{unit.file}:{name}" in self._called for name in unit.makes)]
         return list(found)
 
 
 def _unit(file: str, node: ast.stmt) -> _Unit:
     is_code = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    makes = {node.name} if is_code else {one.id for one in ast.walk(node) if _is_stored(one)}  # type: ignore[attr-defined]
+    makes = {node.name} if is_code else {name.id for name in ast.walk(node) if _is_stored(name)}  # type: ignore[attr-defined]
     decorators = getattr(node, "decorator_list", [])
-    first = min([node.lineno, *(one.lineno for one in decorators)])
-    is_cached = any("cache" in ast.unparse(one) for one in decorators)
+    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    is_cached = any("cache" in ast.unparse(decorator) for decorator in decorators)
     return _Unit(file, first, node.end_lineno or node.lineno, frozenset(makes), _names(node), is_code, is_cached)
 
 
@@ -357,8 +360,8 @@ def _is_stored(node: ast.AST) -> bool:
 
 def _names(node: ast.AST) -> frozenset[str]:
     found = set()
-    for one in ast.walk(node):
-        match one:
+    for child in ast.walk(node):
+        match child:
             case ast.Name(id=name) | ast.Attribute(attr=name):
                 found.add(name)
             case ast.alias(name=name):

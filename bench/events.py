@@ -14,7 +14,7 @@ VISITOR = "00000000-0000-4000-8000-{:012x}"
 
 
 def body(number: int, *, type: str = "invoice.finalized", visitor: bool = False) -> bytes:  # noqa: A002
-    """One event. By default of a type that no shipped rule matches: a flood is mostly that."""
+    """One event. By default, no shipped rule matches its type, as with most events of a flood."""
     thing: dict[str, object] = {
         "id": f"cs_{number:024d}",
         "object": "checkout.session",
@@ -46,7 +46,7 @@ def signed(raw: bytes) -> dict[str, str]:
 
 
 def requests(count: int, first: int = 0, **more: object) -> list[bytes]:
-    """So many requests, signed now: use them within five minutes."""
+    """This many requests, signed now: use them within five minutes."""
     made = []
     for number in range(first, first + count):
         raw = body(number, **more)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""What an acknowledgement, `/metrics`, `/status` and `/readyz` cost beside half a million events, against none.
+"""What an acknowledgement, `/metrics`, `/status` and `/readyz` cost with half a million events, compared with none.
 
-The rows are put in by the database itself, with autovacuum off and nothing analysed, as on a server whose autovacuum
-never came round: no statistics, no visibility map.
+The database itself generates the rows, with autovacuum off and nothing analysed, as on a server whose autovacuum has
+never run: no statistics, no visibility map.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from bridge.store import schema
 
 RATE = 50
 PAGES = ("/metrics", "/status", "/readyz")
-PAUSE_S = 1.2  # what a page says is kept for a second
-BIG = 1_000_000_000  # the ids of what is put in are above it
+PAUSE_S = 1.2  # pages are cached for a second
+BIG = 1_000_000_000  # the ids of the generated rows are above it
 
 
 def run(add: Callable[..., None], name: str, folder: str, database: str, count: int) -> None:
@@ -54,13 +54,13 @@ def _bridge(folder: str, url: str) -> Iterator[int]:
         servers.sandbox(folder, "--visitor", "any") as destination,
         servers.bridge(folder, url, destination) as (port, _, _),
     ):
-        load.closed(port, events.requests(50, first=800_000_000 + time.monotonic_ns() % 1_000_000 * 100), 4)
+        load.closed_loop(port, events.requests(50, first=800_000_000 + time.monotonic_ns() % 1_000_000 * 100), 4)
         time.sleep(3)
         yield port
 
 
 def _acks_ms(port: int, first: int) -> tuple[float, float]:
-    result = load.opened(port, events.requests(RATE * 20, first=500_000_000 + first), RATE)
+    result = load.open_loop(port, events.requests(RATE * 20, first=500_000_000 + first), RATE)
     if set(result.statuses) != {200}:
         raise SystemExit(f"not every answer was 200: {result.statuses}")
     return result.quantile_ms(0.5), result.quantile_ms(0.99)
@@ -81,30 +81,30 @@ def _page_ms(port: int, path: str, times: int = 5) -> float:
 
 
 def fill(url: str, count: int, share: int = 5) -> None:
-    """So many events, of which one in `share` makes a goal; each goal has a key, a visitor and an attempt."""
+    """Insert this many events, of which one in `share` makes a goal with a key, a visitor and an attempt."""
     store = bridge_store.open(url)
-    lite = store.dialect == "sqlite"
+    is_sqlite = store.dialect == "sqlite"
     now = int(time.time() * 1000)
     start = now - 29 * 86_400_000
-    pad = "printf('%09d', n)" if lite else "lpad(n::text, 9, '0')"
+    pad = "printf('%09d', n)" if is_sqlite else "lpad(n::text, 9, '0')"
     step = max(1, 29 * 86_400_000 // count)
     with store.engine.connect() as conn:
-        if not lite:
+        if not is_sqlite:
             for table in schema.metadata.tables:
                 conn.exec_driver_sql(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
         for statement in _ROWS:
             for first in range(1, count + 1, 20_000):
                 text = statement.format(
-                    series=_SERIES["sqlite" if lite else "postgresql"].format(first, min(count, first + 19_999)),
+                    series=_SERIES["sqlite" if is_sqlite else "postgresql"].format(first, min(count, first + 19_999)),
                     at=f"({start} + n * {step})",
                     body=f"CAST({_BODY.format(pad=pad)} AS BLOB)"
-                    if lite
+                    if is_sqlite
                     else f"convert_to({_BODY.format(pad=pad)}, 'UTF8')",
                     big=str(BIG),
                     pad=pad,
                     share=share,
                 )
-                if not lite:
+                if not is_sqlite:
                     conn.exec_driver_sql("SET LOCAL statement_timeout = 0")
                     conn.connection.driver_connection.limit_s = 600  # type: ignore[union-attr]
                 conn.exec_driver_sql(text)

@@ -1,7 +1,7 @@
 """What a visitor costs with ten thousand links remembered, and with a million: to look up, and to learn from an event.
 
-Each purchase is a thread of five keys and a customer, named once; a lookup goes from a charge to the visitor. Beside
-them there are as many keys of people: each person was named once with user id and address at the sign-up, and once with
+Each purchase is a thread of five keys and a customer, named once; a lookup goes from a charge to the visitor. There
+are also as many keys of people: each person was named once with user id and address at the sign-up, and once with
 user id and customer; a lookup goes from the user, from the address and from the customer to the visitor.
 """
 
@@ -34,7 +34,7 @@ WARM = 60
 
 
 def run(add: Callable[..., None], name: str, folder: str, database: str, large: int) -> None:
-    few = _filled(servers.of_its_own(database, "few_links"), f"{folder}/few_links.db", SMALL)
+    few = _filled(servers.own_database(database, "few_links"), f"{folder}/few_links.db", SMALL)
     many = _filled(database, f"{folder}/links.db", large)
     found, learned, *of_people = _costs_ms((few, SMALL), (many, large))
     few.close()
@@ -57,7 +57,7 @@ def _filled(database: str, path: str, size: int) -> bridge_store.Store:
     url = database if not database.startswith("sqlite") else f"sqlite:///{path}"
     bridge_store.migrate(url)
     store = bridge_store.open(url.replace("postgresql://", "postgresql+psycopg://", 1))
-    with closing(_alone(url)) as conn:
+    with closing(_connect(url)) as conn:
         for table, columns, rows in _tables(size):
             _write(conn, table, columns, rows)
         for statement in _SETTLE[store.dialect]:
@@ -78,8 +78,8 @@ def _write(conn: Any, table: str, columns: str, rows: Iterator[tuple[object, ...
             copy.write_row(row)
 
 
-def _alone(url: str) -> Any:
-    """A connection of its own, because the store's answer within seconds."""
+def _connect(url: str) -> Any:
+    """A connection of its own, because those of the store have time limits of seconds."""
     if url.startswith("sqlite"):
         return sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     return psycopg.connect(url, autocommit=True)
@@ -89,10 +89,10 @@ _SETTLE = {"sqlite": ("ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"), "postgresql
 
 
 def _costs_ms(*stores: tuple[bridge_store.Store, int]) -> list[list[float]]:
-    """What it costs in each of the stores to look up, to learn an event, to look up by each kind of a person's keys.
+    """What it costs in each store to look up, to learn an event, and to look up by each kind of a person's keys.
 
-    Any purchase, any person, and the stores by turns, so that what else runs disturbs them alike. It is the lower
-    quartile, because other work disturbs it less.
+    Purchases and people are drawn at random, and the stores take turns, so that other work disturbs them alike. The
+    costs are lower quartiles, because other work disturbs these less.
     """
     dice = random.Random(len(stores))
     tasks: list[tuple[Callable[[bridge_store.Store, int], float], int]] = [
@@ -146,30 +146,30 @@ def _key(number: int, kind: str) -> Key:
 
 
 def _tables(size: int) -> Iterator[tuple[str, str, Iterator[tuple[object, ...]]]]:
-    """(table, columns, rows) of so many links of purchases, and as many keys of people."""
+    """(table, columns, rows) of this many links of purchases, and as many keys of people."""
 
-    def named() -> Iterator[Named]:
-        yield from chain.from_iterable(map(_rows, range(size // len(KINDS))))
-        yield from chain.from_iterable(map(_person, range(size // 2)))
+    def key_rows() -> Iterator[KeyRow]:
+        yield from chain.from_iterable(map(_purchase_rows, range(size // len(KINDS))))
+        yield from chain.from_iterable(map(_person_rows, range(size // 2)))
 
     yield (
         "link_keys",
         "key, kind, ref, thread, created_at_ms, used_at_ms, uses, certain_at_ms",
-        ((*one.key, one.thread, 1000, 1000, 1, one.sure) for one in named()),
+        ((*row.key, row.thread, 1000, 1000, 1, row.sure) for row in key_rows()),
     )
     yield (
         "link_visitors",
         "key, visitor, sure, first_at_ms, first_event_id, first_event, last_at_ms, last_event_id, last_event",
         (
-            (one.key[0], one.visitor, True, *2 * (one.events[0], one.events[0], "session evt_1"))
-            for one in named()
-            if one.visitor
+            (row.key[0], row.visitor, True, *2 * (row.events[0], row.events[0], "session evt_1"))
+            for row in key_rows()
+            if row.visitor
         ),
     )
-    yield "link_events", "key, event_id, element", ((one.key[0], n, 0) for one in named() for n in one.events)
+    yield "link_events", "key, event_id, element", ((row.key[0], n, 0) for row in key_rows() for n in row.events)
 
 
-class Named(NamedTuple):
+class KeyRow(NamedTuple):
     """A key, as (key, kind, ref), and what is known of it. sure: since when it is surely a person's."""
 
     key: tuple[str, str, str]
@@ -179,12 +179,12 @@ class Named(NamedTuple):
     events: tuple[int, ...]
 
 
-def _rows(number: int) -> Iterator[Named]:
-    """What one event says of a purchase."""
+def _purchase_rows(number: int) -> Iterator[KeyRow]:
+    """The keys that one event names for a purchase."""
     for kind in KINDS:
         key = _key(number, kind)
         thread = None if kind == "customer" else _key(number, "charge").text
-        yield Named((key.text, kind, key.id), thread, None, f"visitor-{number}", (number,))
+        yield KeyRow((key.text, kind, key.id), thread, None, f"visitor-{number}", (number,))
 
 
 def _person_key(number: int, kind: str) -> Key:
@@ -192,14 +192,14 @@ def _person_key(number: int, kind: str) -> Key:
     return Key(f"{'stripe' if kind == 'customer' else f'{kind}:default'}:live:{ref}", kind, ref)
 
 
-def _person(number: int) -> Iterator[Named]:
-    """What a sign-up says of a person, and then a purchase, which names the user again."""
+def _person_rows(number: int) -> Iterator[KeyRow]:
+    """The keys of a person that a sign-up names, and then a purchase, which names the user again."""
     signed_up = _PEOPLE_FROM + 2 * number
     bought = signed_up + 1
     for kind, events in (("user", (signed_up, bought)), ("email", (signed_up,)), ("customer", (bought,))):
-        key, told = _person_key(number, kind), kind != "customer"
-        yield Named(
-            (key.text, kind, key.id), None, 1000 if told else None, f"person-{number}" if told else None, events
+        key, is_named = _person_key(number, kind), kind != "customer"
+        yield KeyRow(
+            (key.text, kind, key.id), None, 1000 if is_named else None, f"person-{number}" if is_named else None, events
         )
 
 

@@ -1,7 +1,7 @@
 """A load generator that costs little beside what it measures: one thread, kept connections, requests built beforehand.
 
-Closed loop: each connection sends the next request as soon as its answer is there. Open loop: requests go out at their
-scheduled times, and latency counts from the schedule, so that a stall is not hidden. Loopback only.
+Closed loop: each connection sends the next request as soon as its answer has arrived. Open loop: requests go out at
+their scheduled times, and latency counts from the schedule, so that a stall is not hidden. Loopback only.
 """
 
 from __future__ import annotations
@@ -32,10 +32,6 @@ class Result:
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1000 if ordered else float("nan")
 
-    @property
-    def ok(self) -> int:
-        return self.statuses.get(200, 0)
-
 
 class _Connection:
     def __init__(self, port: int) -> None:
@@ -48,8 +44,8 @@ class _Connection:
         self.since, self.buffer = since, b""
         self.socket.sendall(request)
 
-    def answered(self) -> int | None:
-        """The status when the whole answer is there."""
+    def read_status(self) -> int | None:
+        """Read once; return the status when the whole answer has arrived, None before."""
         chunk = self.socket.recv(65536)
         if not chunk:
             raise ConnectionError("the server closed a kept connection")
@@ -68,8 +64,8 @@ def build(path: str, body: bytes, headers: dict[str, str]) -> bytes:
     return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
 
 
-def closed(port: int, requests: list[bytes], connections: int) -> Result:
-    """As fast as the server answers."""
+def closed_loop(port: int, requests: list[bytes], connections: int) -> Result:
+    """Send as fast as the server answers."""
     result, waiting = Result(), deque(requests)
     started = time.perf_counter()
     with selectors.DefaultSelector() as selector:
@@ -82,7 +78,7 @@ def closed(port: int, requests: list[bytes], connections: int) -> Result:
         while busy:
             for key, _ in selector.select():
                 connection = key.data
-                status = connection.answered()
+                status = connection.read_status()
                 if status is None:
                     continue
                 now = time.perf_counter()
@@ -98,8 +94,8 @@ def closed(port: int, requests: list[bytes], connections: int) -> Result:
     return result
 
 
-def opened(port: int, requests: list[bytes], per_second: float) -> Result:
-    """At a fixed rate, whatever the server does."""
+def open_loop(port: int, requests: list[bytes], per_second: float) -> Result:
+    """Send at a fixed rate, whatever the server does."""
     result, idle = Result(), deque([_Connection(port) for _ in range(8)])
     started = time.perf_counter()
     busy = 0
@@ -121,7 +117,7 @@ def opened(port: int, requests: list[bytes], per_second: float) -> Result:
             pause = max(0.0, due - time.perf_counter()) if sent < len(requests) else 1.0
             for key, _ in selector.select(pause):
                 connection = key.data
-                status = connection.answered()
+                status = connection.read_status()
                 if status is None:
                     continue
                 result.latencies_s.append(time.perf_counter() - connection.since)

@@ -1,6 +1,6 @@
 """What one event costs inside the process: verify and parse, one rule, a hundred rules that do not match.
 
-And how much of the latter it takes to find the rule that came nearest, for `why`.
+It also measures what it takes to find the rule that came nearest, for `why`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ goals:
 
 
 def micro_s(work: Callable[[], object], seconds: float = 0.5) -> float:
-    """Seconds a call: the median of 20 rounds."""
+    """Seconds per call: the median of 20 rounds."""
     rounds = max(1, int(seconds / 20 / max(_once(work), 1e-7)))
     return statistics.median(_rounds(work, rounds) for _ in range(20))
 
@@ -59,18 +59,18 @@ def _load(text: str) -> rules.RuleSet:
 
 def _detect_ms(file: Path) -> float:
     """How long it takes to find the scheme of a captured request, or that there is none; the best of five."""
-    said = json.loads(file.read_text())
-    secret = said["secret"][0] if isinstance(said["secret"], list) else said["secret"]
-    headers = {name.lower(): value for name, value in said["headers"].items()}
-    url = urlsplit(said["url"])
-    body = base64.b64decode(said["body_base64"])
-    request = Request(said["method"], said["url"], url.path, url.query, headers, body)
+    captured = json.loads(file.read_text())
+    secret = captured["secret"][0] if isinstance(captured["secret"], list) else captured["secret"]
+    headers = {name.lower(): value for name, value in captured["headers"].items()}
+    url = urlsplit(captured["url"])
+    body = base64.b64decode(captured["body_base64"])
+    request = Request(captured["method"], captured["url"], url.path, url.query, headers, body)
     return min(_rounds(lambda: detection.detect(request, secret or ""), 1) for _ in range(5)) * 1e3
 
 
 def run() -> dict[str, float]:
-    one = _load(MAPPING)
-    source = one.sources["stripe"]
+    single = _load(MAPPING)
+    source = single.sources["stripe"]
     raw = events.body(1, type="checkout.session.completed", visitor=True)
     header = {"stripe-signature": events.signed(raw)["Stripe-Signature"]}
     request = Request("POST", "http://x/webhooks/stripe", "/webhooks/stripe", "", header, raw)
@@ -102,7 +102,7 @@ def run() -> dict[str, float]:
         "body_bytes": len(raw),
         "hmac_and_json_us": micro_s(plain) * 1e6,
         "verify_and_parse_us": micro_s(verify_and_parse) * 1e6,
-        "one_rule_us": micro_s(evaluate(one)) * 1e6,
+        "one_rule_us": micro_s(evaluate(single)) * 1e6,
         "hundred_rules_us": micro_s(evaluate(hundred)) * 1e6,
         "hundred_elsewhere_us": micro_s(evaluate(elsewhere)) * 1e6,
         "nearest_us": micro_s(lambda: nearest(table, range(100), missed, document)) * 1e6,

@@ -1,11 +1,11 @@
 """`make mutants`: which small wrong changes of the code would no unit or contract test notice?
 
-`python -m bench.mutants [--count 300] [--seed 1] [--jobs 2] [FILE …]` draws mutants of the modules on which no goal's
-loss or doubling may hang (`COVERED`), applies each to a copy of the project, and runs the tests that cover it, the
-quickest first, up to the first failure or the time limit. What survives is printed with its place and difference.
+`python -m bench.mutants [--count 300] [--seed 1] [--jobs 2] [FILE …]` draws mutants of the modules whose bugs could
+lose or double a goal (`MUTATED`), applies each to a copy of the project, and runs the tests that cover it, the quickest
+first, up to the first failure or the time limit. What survives is printed with its place and difference.
 
 Nothing is written into the working tree but `build/mutants.jsonl`, the verdicts: a run that was stopped goes on there,
-and a verdict counts as long as its module is as it was. `--again` asks about survivors anew, after tests were added.
+and a verdict counts as long as its module is unchanged. `--again` tries survivors again, after tests were added.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from bench.covering import Cover, Covered, Played, noted, played
+from bench.covering import Cover, Covered, Played, play, record_lines
 from bench.mutations import Mutant, is_another, mutants
 
 ROOT = Path(__file__).parents[1]
@@ -119,27 +119,27 @@ def source(file: str) -> bytes:
     return (ROOT / file).read_bytes()
 
 
-def drawn(number: int, seed: int, chosen: list[str]) -> list[Mutant]:
+def draw(number: int, seed: int, chosen: list[str]) -> list[Mutant]:
     """The same mutants for the same seed and the same sources, in a random order."""
     sources = {file: source(file) for file in sorted(chosen)}
-    everyone = [mutant for file, text in sources.items() for mutant in mutants(file, text)]
-    random.Random(seed).shuffle(everyone)
-    others = (mutant for mutant in everyone if is_another(mutant, sources[mutant.file]))
-    return list(islice(others, number))
+    candidates = [mutant for file, text in sources.items() for mutant in mutants(file, text)]
+    random.Random(seed).shuffle(candidates)
+    changed = (mutant for mutant in candidates if is_another(mutant, sources[mutant.file]))
+    return list(islice(changed, number))
 
 
 def key(mutant: Mutant) -> str:
-    """Who a mutant is, as long as its module stays the same."""
-    told = (mutant.file, hashlib.sha256(source(mutant.file)).hexdigest(), mutant.start, mutant.end)
-    return hashlib.sha256(repr((*told, mutant.new)).encode()).hexdigest()[:20]
+    """The identity of a mutant, as long as its module stays the same."""
+    identity = (mutant.file, hashlib.sha256(source(mutant.file)).hexdigest(), mutant.start, mutant.end)
+    return hashlib.sha256(repr((*identity, mutant.new)).encode()).hexdigest()[:20]
 
 
 def known(*, again: bool) -> dict[str, Verdict]:
-    """What earlier runs found out."""
+    """The verdicts of earlier runs."""
     if not VERDICTS.exists():
         return {}
-    told = [Verdict(**json.loads(line)) for line in VERDICTS.read_text().splitlines()]
-    return {one.key: one for one in told if not (again and one.verdict == "survived")}
+    verdicts = [Verdict(**json.loads(line)) for line in VERDICTS.read_text().splitlines()]
+    return {verdict.key: verdict for verdict in verdicts if not (again and verdict.verdict == "survived")}
 
 
 class Copies:
@@ -147,19 +147,19 @@ class Copies:
 
     def __init__(self, folder: Path, jobs: int) -> None:
         self._free: SimpleQueue[Path] = SimpleQueue()
-        told = subprocess.run(
+        listed = subprocess.run(
             ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True, text=True
         )
         for job in range(jobs):
             copy = folder / f"copy-{job}"
-            for name in told.stdout.splitlines():
+            for name in listed.stdout.splitlines():
                 if (ROOT / name).exists():  # what was deleted and not committed is listed, too
                     (copy / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
             self._free.put(copy)
 
     @contextmanager
-    def one(self) -> Iterator[Path]:
+    def borrowed(self) -> Iterator[Path]:
         copy = self._free.get()
         try:
             yield copy
@@ -167,32 +167,32 @@ class Copies:
             self._free.put(copy)
 
     def play(self, mutant: Mutant, tests: list[Covered]) -> Played:
-        with self.one() as copy:
+        with self.borrowed() as copy:
             file = copy / mutant.file
             text, was = file.read_bytes(), file.stat()
             file.write_bytes(mutant.applied(text))
             try:
-                return played(copy, mutant, tests)
+                return play(copy, mutant, tests)
             finally:
                 file.write_bytes(text)
                 os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
 
 
 def covers(copies: Copies, pool: ThreadPoolExecutor) -> Cover:
-    """Which tests run which lines, as kept for a file that is as it was. SystemExit: one fails without a mutant."""
+    """Which tests run which lines; kept for files that are unchanged. SystemExit: a test fails without a mutant."""
     kept = json.loads(COVERS.read_text()) if COVERS.exists() else {}
     mutated = sorted(files())
 
     def cover(test_file: str) -> str:
-        """Note the tests of a file; its failure."""
+        """Record the lines of a file's tests; return the first failure."""
         was = kept.get(test_file)
         if was is not None and was["of"] == _texts(test_file, was["tests"]):
             return ""
-        with copies.one() as copy:
-            tests, failure = noted(copy, test_file, mutated)
+        with copies.borrowed() as copy:
+            tests, failure = record_lines(copy, test_file, mutated)
         if not failure:
-            noted_now = [asdict(test) for test in tests]
-            kept[test_file] = {"of": _texts(test_file, noted_now), "tests": noted_now}
+            recorded = [asdict(test) for test in tests]
+            kept[test_file] = {"of": _texts(test_file, recorded), "tests": recorded}
             print(f"{sum(test.seconds for test in tests):6.1f} s  {len(tests):>4} tests of {test_file}", flush=True)
         return failure
 
@@ -211,7 +211,7 @@ def _texts(test_file: str, tests: list[dict[str, Any]]) -> str:
     return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
-def judged(todo: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Verdict]]:
+def judge_all(todo: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Verdict]]:
     """Each mutant with its verdict, as they come; each is kept at once."""
     VERDICTS.parent.mkdir(exist_ok=True)
     writing = threading.Lock()
@@ -221,8 +221,8 @@ def judged(todo: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, Verdict]]:
 
         def judge(mutant: Mutant) -> tuple[Mutant, Verdict]:
             tests = cover.of(mutant)
-            told = copies.play(mutant, tests) if tests else Played("survived", 0.0, "no test runs it")
-            verdict = Verdict(key(mutant), told.verdict, round(told.seconds, 1), told.by or f"{len(tests)} tests")
+            result = copies.play(mutant, tests) if tests else Played("survived", 0.0, "no test runs it")
+            verdict = Verdict(key(mutant), result.verdict, round(result.seconds, 1), result.by or f"{len(tests)} tests")
             with writing, VERDICTS.open("a") as kept:
                 kept.write(json.dumps(vars(verdict)) + "\n")
             return mutant, verdict
@@ -243,13 +243,13 @@ def difference(mutant: Mutant) -> str:
 
 def report(verdicts: dict[Mutant, Verdict]) -> None:
     """The survivors, and the score of each module and of all. A mutant that cannot be imported counts for nothing."""
-    counted = {mutant: told for mutant, told in verdicts.items() if told.verdict != "broken"}
-    survivors = [mutant for mutant, told in counted.items() if told.verdict == "survived"]
-    for mutant in sorted(survivors, key=lambda one: (one.file, one.line)):
+    counted = {mutant: verdict for mutant, verdict in verdicts.items() if verdict.verdict != "broken"}
+    survivors = [mutant for mutant, verdict in counted.items() if verdict.verdict == "survived"]
+    for mutant in sorted(survivors, key=lambda mutant: (mutant.file, mutant.line)):
         print(f"\nsurvived {verdicts[mutant].by}: {mutant.file}:{mutant.line} ({mutant.what})\n{difference(mutant)}")
     print()
-    everyone, alive = Counter(mutant.file for mutant in counted), Counter(mutant.file for mutant in survivors)
-    for file, number in sorted(everyone.items()):
+    total, alive = Counter(mutant.file for mutant in counted), Counter(mutant.file for mutant in survivors)
+    for file, number in sorted(total.items()):
         print(f"{number - alive[file]:>5} of {number:>3} killed  {file}")
     share = (1 - len(survivors) / len(counted)) * 100 if counted else 100.0
     print(f"{len(counted) - len(survivors):>5} of {len(counted):>3} killed  {share:.1f} %")
@@ -262,15 +262,15 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--again", action="store_true", help="ask about earlier survivors anew")
+    parser.add_argument("--again", action="store_true", help="try earlier survivors again")
     given = parser.parse_args()
     chosen = [file for file in files() if not given.files or file in given.files]
-    chosen_mutants = drawn(given.count, given.seed, chosen)
+    chosen_mutants = draw(given.count, given.seed, chosen)
     before = known(again=given.again)
     verdicts = {mutant: before[key(mutant)] for mutant in chosen_mutants if key(mutant) in before}
     todo = [mutant for mutant in chosen_mutants if mutant not in verdicts]
     print(f"{len(chosen_mutants)} mutants, seed {given.seed}; the verdicts of {len(verdicts)} are known", flush=True)
-    for mutant, verdict in judged(todo, given.jobs) if todo else ():
+    for mutant, verdict in judge_all(todo, given.jobs) if todo else ():
         verdicts[mutant] = verdict
         place = f"{mutant.file}:{mutant.line}"
         print(f"{len(verdicts):>4} {verdict.verdict:<9} {verdict.seconds:5.1f} s  {place} ({mutant.what})", flush=True)

@@ -44,7 +44,7 @@ _SQL_FLIPPED = {
     "IS NOT NULL": "IS NULL",
 }
 _UNNOTICED = ("maxsize", "skip_locked")  # keywords
-_LARGE = 1_000  # nobody notices one more
+_LARGE = 1_000  # one more makes no difference
 _LEFT_ALONE = (ast.JoinedStr, ast.Assert, ast.Raise, ast.Import, ast.ImportFrom)
 
 
@@ -82,7 +82,7 @@ def mutants(file: str, source: bytes) -> list[Mutant]:
         )
         for node, new, what in _changes(ast.parse(source))
     ]
-    return sorted(dict.fromkeys(found), key=lambda one: (one.start, one.end, one.what, one.new))
+    return sorted(dict.fromkeys(found), key=lambda mutant: (mutant.start, mutant.end, mutant.what, mutant.new))
 
 
 def is_another(mutant: Mutant, source: bytes) -> bool:
@@ -94,8 +94,8 @@ def is_another(mutant: Mutant, source: bytes) -> bool:
 
 
 def _changes(node: ast.AST) -> Iterator[Change]:
-    """Those of this node and of everything below it."""
-    if isinstance(node, _LEFT_ALONE) or _is_told(node) or _is_for_types(node):
+    """The changes of this node and of everything below it."""
+    if isinstance(node, _LEFT_ALONE) or _is_docstring_or_log(node) or _is_for_types(node):
         return
     if isinstance(node, ast.keyword) and node.arg in _UNNOTICED:
         return
@@ -111,7 +111,7 @@ def _changes(node: ast.AST) -> Iterator[Change]:
                 yield from _changes(child)
 
 
-def _is_told(node: ast.AST) -> bool:
+def _is_docstring_or_log(node: ast.AST) -> bool:
     """A docstring, or what is written to the log."""
     if not isinstance(node, ast.Expr):
         return False

@@ -1,4 +1,4 @@
-"""Node-RED beside the bridge: a flow of two nodes that reads a webhook, checks and stores nothing, and answers 200.
+"""Node-RED, for comparison: a flow of two nodes that reads a webhook, checks and stores nothing, and answers 200.
 
 Nothing here installs it: `npm install node-red`, and NODE_RED names its executable if it is not on the PATH.
 """
@@ -33,13 +33,13 @@ SETTINGS = """module.exports = {
 
 
 def executable() -> str | None:
-    """Where Node-RED is, if it is here."""
+    """The path of Node-RED, if it is installed."""
     return os.environ.get("NODE_RED") or shutil.which("node-red")
 
 
 @contextlib.contextmanager
 def serving(folder: str) -> Iterator[int]:
-    """Its port."""
+    """Run it; yields its port."""
     home = Path(tempfile.mkdtemp(prefix="node-red-", dir=folder))
     port = servers.free_port()
     (home / "flows.json").write_text(json.dumps(FLOW))
@@ -48,7 +48,7 @@ def serving(folder: str) -> Iterator[int]:
     with (home / "log").open("wb") as log:
         started = subprocess.Popen([str(executable()), "--userDir", str(home)], env=environ, stdout=log, stderr=log)
         try:
-            servers.takes_webhooks(port)
+            servers.wait_for_webhooks(port)
             yield port
         finally:
             started.send_signal(signal.SIGTERM)

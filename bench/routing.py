@@ -1,7 +1,7 @@
 """What routing one event costs (CPU of this process), and how long a batch keeps SQLite's other writers waiting.
 
 `flood`: events that no rule matches; `lives`: the simulator's life cycles, of which one event in six makes a goal.
-The cost is told against parsing the same bodies with `json.loads`, so that runs on different machines compare.
+The cost is compared with parsing the same bodies with `json.loads`, so that runs on different machines compare.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SETTINGS = load(ENVIRON)
 
 
 class Watched(Gate):
-    """A gate that remembers for how many ms it was held by those who do not go first."""
+    """A gate that remembers for how many ms it was held by those without priority."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,13 +82,13 @@ def _flood(rule_set: rules.RuleSet, count: int, first: int = 5_000_000_000) -> l
 
 
 def _lives(rule_set: rules.RuleSet, count: int) -> list[NewEvent]:
-    """So many events of customers whose lives go on side by side."""
+    """This many events of customers whose life cycles overlap."""
     names = [name for name in scenarios.SCENARIOS if name.startswith(("stripe", "lemonsqueezy"))]
-    told = (
+    lives = (
         scenarios.build(name, seed=seed, end_s=int(time.time()) - 1) for seed in itertools.count() for name in names
     )
     dice, steps = random.Random(1), list[tuple[float, scenarios.Step]]()
-    for number, life in enumerate(told):
+    for number, life in enumerate(lives):
         if len(steps) >= count:
             break
         steps += [(number + dice.random() * 20 + place / len(life), step) for place, step in enumerate(life)]
@@ -123,7 +123,7 @@ def _prepare(rule_set: rules.RuleSet, arriving: Sequence[NewEvent]) -> None:
 
 
 def _route(rule_set: rules.RuleSet, url: str, arriving: Sequence[NewEvent], batch: int) -> tuple[float, list[float]]:
-    """CPU µs an event, and how long each write transaction held SQLite's gate."""
+    """CPU µs per event, and how long each write transaction held SQLite's gate."""
     bridge_store.migrate(url)
     opened = bridge_store.open(url.replace("postgresql://", "postgresql+psycopg://", 1))
     gates: list[Watched] = []
@@ -139,11 +139,11 @@ def _route(rule_set: rules.RuleSet, url: str, arriving: Sequence[NewEvent], batc
     inbox.close()
     router = Router(store, SETTINGS, new_token=lambda: f"{next(tokens)}")
     router.route_batch(rule_set, DESTINATIONS, 1)
-    for one in gates:
-        one.held_ms.clear()
+    for watched in gates:
+        watched.held_ms.clear()
     spent_us = _us(lambda: _all(router, rule_set, batch), len(arriving) - 1)
     store.close()
-    return spent_us, [ms for one in gates for ms in one.held_ms]
+    return spent_us, [ms for watched in gates for ms in watched.held_ms]
 
 
 def _all(router: Router, rule_set: rules.RuleSet, batch: int) -> None:

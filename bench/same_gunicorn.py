@@ -4,4 +4,4 @@ from bridge.server.gunicorn_conf import *  # noqa: F403
 
 
 def post_worker_init(worker: object) -> None:  # type: ignore[no-redef]
-    """Nothing to build."""
+    """Build nothing."""

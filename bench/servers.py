@@ -110,14 +110,14 @@ def _listening(port: int) -> None:
     raise RuntimeError(f"nothing listens on port {port}: see the log in the run's folder")
 
 
-def takes_webhooks(port: int, within_s: float = 60.0) -> None:
-    """Until a POST to the webhook's address is answered with 200."""
+def wait_for_webhooks(port: int, within_s: float = 60.0) -> None:
+    """Wait until a POST to the webhook's address is answered with 200."""
     started = time.perf_counter()
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         f"http://127.0.0.1:{port}/webhooks/stripe", b"{}", {"Content-Type": "application/json"}
     )
     while time.perf_counter() - started < within_s:
-        with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=2) as answer:
+        with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=2) as answer:
             if answer.status == 200:
                 return
         time.sleep(0.05)
@@ -148,8 +148,8 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def of_its_own(database: str, part: str) -> str:
-    """An empty database for a part, beside one of PostgreSQL: what another part left would count. SQLite has files."""
+def own_database(database: str, part: str) -> str:
+    """An empty database for one part of the benchmark. On SQLite, each part has a file of its own anyway."""
     if database.startswith("sqlite"):
         return database
     name = f"bench_{part.replace('-', '_')}"
@@ -168,10 +168,10 @@ def tree(pid: int) -> list[int]:
 
 
 def pss_mb(pid: int) -> float:
-    """Memory of a process and its children, shared pages counted once in all."""
+    """Memory of a process and its children; shared pages count once."""
     total = 0
-    for one in tree(pid):
-        for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
+    for process_id in tree(pid):
+        for line in Path(f"/proc/{process_id}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
     return total / 1024
@@ -180,7 +180,7 @@ def pss_mb(pid: int) -> float:
 def cpu_s(pid: int) -> float:
     """CPU seconds of a process and its children so far."""
     ticks = 0
-    for one in tree(pid):
-        fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+    for process_id in tree(pid):
+        fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")

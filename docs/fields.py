@@ -1,4 +1,4 @@
-"""What providers' events look like, for what `check` says of rules: which fields, of which kind, with which words.
+"""What providers' events look like, for what `check` says about rules: which fields, of which kind, with which words.
 
 Written from the recorded events of the tests, from the events in the tests of the shipped files, and from what the
 providers document about the words of a few fields.
@@ -40,7 +40,7 @@ _STRIPE_STATUS: Final = (
 )
 _PERIODS: Final = "day month week year"
 _WHOLE: Final = ("stripe", "lemonsqueezy", "polar", "paddle")  # no event has another field at the top
-# What a provider documents; `=` in front: these are all, so another word is told as well. `~`: most of them.
+# What a provider documents; `=` in front: these are all, so any other word is reported. `~`: most of them.
 DOCUMENTED: Final = {
     "stripe": {
         "data.object.status": _STRIPE_STATUS,
@@ -124,7 +124,8 @@ def page() -> str:
     for name in _WHOLE:
         found[name]["whole"] = True
     lines = (
-        f"{json.dumps(name)}:{json.dumps(one, separators=(',', ':'), sort_keys=True)}" for name, one in found.items()
+        f"{json.dumps(name)}:{json.dumps(entry, separators=(',', ':'), sort_keys=True)}"
+        for name, entry in found.items()
     )
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -140,7 +141,7 @@ def _types() -> dict[str, list[str]]:
             events = rule.get("event", ())
             if "event_names" not in presets()[provider]:
                 found.setdefault(provider, set()).update([events] if isinstance(events, str) else events)
-    return {name: sorted(one for one in some if "*" not in one) for name, some in found.items()}
+    return {name: sorted(event_type for event_type in types if "*" not in event_type) for name, types in found.items()}
 
 
 def _document(tree: dict[str, Any], steps: list[str], words: str) -> None:
@@ -203,15 +204,17 @@ def node(value: Any, name: str = "") -> Any:
     return f"s {value}"
 
 
-def merged(one: Any, other: Any) -> Any:
+def merged(left: Any, right: Any) -> Any:
     """Two trees as one; `o` where they are of different kinds."""
-    if one is None or one in (other, "?"):
-        return other
-    if other == "?":
-        return one
-    if isinstance(one, dict) and isinstance(other, dict):
-        return {name: merged(one.get(name), other[name]) if name in other else one[name] for name in {**one, **other}}
-    if isinstance(one, str) and isinstance(other, str) and one[0] == other[0] == "s":
-        words = {*one.split()[1:], *other.split()[1:]} if " " in one and " " in other else set()
+    if left is None or left in (right, "?"):
+        return right
+    if right == "?":
+        return left
+    if isinstance(left, dict) and isinstance(right, dict):
+        return {
+            name: merged(left.get(name), right[name]) if name in right else left[name] for name in {**left, **right}
+        }
+    if isinstance(left, str) and isinstance(right, str) and left[0] == right[0] == "s":
+        words = {*left.split()[1:], *right.split()[1:]} if " " in left and " " in right else set()
         return " ".join(["s", *sorted(words, key=lambda word: (word not in "=~", word))])
     return "o"

@@ -1,9 +1,10 @@
 """Writes the parts of the docs that the code knows best: `make docs`. A test compares them with what is checked in.
 
-Whole files: settings.md, commands.md, providers.md, rooms.md with its picture, mapping.schema.json, `.env.example` and
-the script that the bridge serves.
-In other files only what stands between `<!-- generated: NAME -->` and `<!-- /generated -->` is written; everything
-around it is by hand.
+Whole files: settings.md, commands.md, providers.md, rooms.md with its picture, mapping.schema.json, fields.json,
+`.env.example` and the script that the bridge serves.
+
+In other files, only what is between `<!-- generated: NAME -->` and `<!-- /generated -->` is written; everything around
+it is written by hand.
 """
 
 from __future__ import annotations
@@ -97,17 +98,17 @@ refuses a SQLite database there, unless it lies below `RAILWAY_VOLUME_MOUNT_PATH
 `HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address. The bridge reads no header of a proxy, and no
 `WEB_CONCURRENCY`.
 """
-OF_A_SOURCE: Final = (
+PER_SOURCE: Final = (
     "the secret of one source, as its mapping file names it: `STRIPE_WEBHOOK_SECRET`, `LEMONSQUEEZY_WEBHOOK_SECRET`, …"
     " It holds one secret, or several if each has the provider's own form (`whsec_…`, `pdl_ntfset_…`) and commas or"
     " white space separate them. If it is unset, empty, or evidently not a secret, that source answers 503, and the"
     " others work"
 )
-OF_A_SOURCE_BEFORE: Final = (
+PER_SOURCE_OLD: Final = (
     "the previous secret, which also works while you rotate it; every variable that a mapping file names in `secret`"
     " has one"
 )
-REPEATED: Final = (
+PER_SOURCE_VERIFY: Final = (
     "a string of your own that a provider repeats when it checks the URL (Meta). If it is unset, the provider is"
     " answered 401"
 )
@@ -119,7 +120,7 @@ def settings() -> str:
         group: "\n".join(_row(setting) for setting in TABLE if setting.group == group)
         for group in ("everyday", "advanced")
     }
-    return SETTINGS.format(note=NOTE, secret=OF_A_SOURCE, before=OF_A_SOURCE_BEFORE, verify_token=REPEATED, **rows)
+    return SETTINGS.format(note=NOTE, secret=PER_SOURCE, before=PER_SOURCE_OLD, verify_token=PER_SOURCE_VERIFY, **rows)
 
 
 def _row(setting: Setting) -> str:
@@ -198,7 +199,7 @@ def _command(command: click.Command, name: str) -> Iterator[str]:
     depth = "###" if " " not in name else "####"
     usage = " ".join(["python -m bridge", name, *_arguments(command)])
     yield from (f"{depth} `{name}`", "", _text(command.help or ""), "", "```", usage, "```", "")
-    options = [one for one in command.params if isinstance(one, click.Option) and one.opts != ["--json"]]
+    options = [param for param in command.params if isinstance(param, click.Option) and param.opts != ["--json"]]
     if options:
         yield from ("| option | meaning |", "|---|---|")
         yield from (_option(option, click.Context(command)) for option in options)
@@ -258,12 +259,12 @@ sign. Both sides must give the same verdict. Where they differ on purpose, the t
 def verdicts() -> str:
     """What `make oracles ARGS=--write` kept, as a section."""
     kept = json.loads((ROOT / "docs/oracles.json").read_text())
-    return VERDICTS + "".join(_verdict(**said) for said in kept)
+    return VERDICTS + "".join(_verdict(**verdict) for verdict in kept)
 
 
 def _verdict(*, preset: str, how: str, against: str, cases: int, differences: list[str]) -> str:
-    said = "; ".join(["same", *(f"but {why}" for why in differences)])
-    return f"| `{preset}` | {how} | {against} | {cases} | {_escaped(said)} |\n"
+    verdict = "; ".join(["same", *(f"but {why}" for why in differences)])
+    return f"| `{preset}` | {how} | {against} | {cases} | {_escaped(verdict)} |\n"
 
 
 # ---------------------------------------------------------------------------------------------- parts of other pages
@@ -276,19 +277,19 @@ def language() -> str:
 
 
 def answers() -> str:
-    """What a sender may be told, beside 200."""
+    """The answers that a sender may get, besides 200."""
     rows = [_answer(answer) for answer in (*REFUSALS.values(), FAILED, USE_POST)]
     return "\n".join(["| status | body | headers |", "|---|---|---|", *rows]) + "\n"
 
 
 def _answer(answer: HttpAnswer) -> str:
-    told = [f"`{name}: {value}`" for name, value in answer.headers if name in ("Retry-After", "Allow", "Connection")]
-    return f"| {answer.status} | {answer.body.decode().strip()} | {', '.join(told)} |"
+    headers = [f"`{name}: {value}`" for name, value in answer.headers if name in ("Retry-After", "Allow", "Connection")]
+    return f"| {answer.status} | {answer.body.decode().strip()} | {', '.join(headers)} |"
 
 
 def door() -> str:
-    """What is answered to bytes that never become a request."""
-    told = dict.fromkeys(
+    """The answers to bytes that never become a request."""
+    rendered = dict.fromkeys(
         (
             framing.MALFORMED,
             framing.TOO_LATE,
@@ -297,14 +298,14 @@ def door() -> str:
             framing.FAILED,
         )
     )
-    rows = [_raw_answer(*answer.decode().split("\r\n\r\n")) for answer in told]
+    rows = [_raw_answer(*answer.decode().split("\r\n\r\n")) for answer in rendered]
     return "\n".join(["| status | body | headers |", "|---|---|---|", *rows]) + "\n"
 
 
 def _raw_answer(head: str, body: str) -> str:
     status, *headers = head.split("\r\n")
-    told = [f"`{header}`" for header in headers if header.startswith("Retry-After")]
-    return f"| {status.partition(' ')[2]} | {body.strip()} | {', '.join(told)} |"
+    shown = [f"`{header}`" for header in headers if header.startswith("Retry-After")]
+    return f"| {status.partition(' ')[2]} | {body.strip()} | {', '.join(shown)} |"
 
 
 def tools() -> str:
@@ -314,7 +315,7 @@ def tools() -> str:
 
 
 def _tool(name: str, *, keys: list[str], hosts: list[str] | None = None, **known: Any) -> str:
-    """A row. What carries the visitor beside addresses is an attribute or an option of the tool's own function."""
+    """A row. Besides addresses, an attribute or an option of the tool's own function carries the visitor."""
     where = ", ".join(f"`{host}{known.get('path', '')}`" for host in hosts or ())
     only = " (forms only)" if known.get("forms") else ""
     written = ", ".join(f"`{'#' if known.get('fragment') else ''}{key}={known.get('prefix', '')}…`" for key in keys)
@@ -328,17 +329,17 @@ DATABASES: Final = ("SQLite", "PostgreSQL")
 
 
 def figures() -> str:
-    """What was measured and has no budget, of the measurement that was kept last."""
+    """The figures without a budget, from the latest measurement that was kept."""
     rows = [f"| {what} | {_cells(found)} |" for what, found in _kept().items() if not found[0]["budget"]]
     return "\n".join(["| what | SQLite | PostgreSQL |", "|---|---|---|", *rows]) + "\n"
 
 
 def budgets() -> str:
-    """What was measured beside its budget, of the same measurement."""
+    """The figures with a budget, from the same measurement."""
     marks = {True: "yes", False: "**no**"}
     rows = [
         f"| {what} | {_cells(found)} | {found[0]['budget']} {found[0]['unit']}"
-        f" | {marks[all(one['ok'] for one in found)]} |"
+        f" | {marks[all(figure['ok'] for figure in found)]} |"
         for what, found in _kept().items()
         if found[0]["budget"]
     ]
@@ -347,25 +348,25 @@ def budgets() -> str:
 
 def _kept() -> dict[str, list[dict[str, Any]]]:
     """What is measured -> its figures: of SQLite and of PostgreSQL, or one that needs no database."""
-    told: dict[str, list[dict[str, Any]]] = {}
-    for one in json.loads((ROOT / "docs/figures.json").read_text()):
-        told.setdefault(_DATABASE.sub("", one["what"]), []).append(one)
-    return told
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for figure in json.loads((ROOT / "docs/figures.json").read_text()):
+        by_name.setdefault(_DATABASE.sub("", figure["what"]), []).append(figure)
+    return by_name
 
 
 def _cells(found: list[dict[str, Any]]) -> str:
     """The figures of one row, by database."""
-    by_name = {one["what"].partition(":")[0].partition(",")[0]: _figure(one) for one in found}
+    by_name = {figure["what"].partition(":")[0].partition(",")[0]: _figure(figure) for figure in found}
     if not by_name.keys() & set(DATABASES):  # neither is named: it needs none, or was measured beside each in turn
-        values = [_figure(one) for one in found]
+        values = [_figure(figure) for figure in found]
         return f"{values[0]} | {values[-1]}"
     return " | ".join(by_name.get(name, "") for name in DATABASES)
 
 
-def _figure(one: Mapping[str, Any]) -> str:
-    """A figure with three digits that mean something."""
-    digits = 0 if one["value"] >= 100 else 1 if one["value"] >= 10 else 2
-    return f"{one['value']:,.{digits}f} {one['unit']}"
+def _figure(figure: Mapping[str, Any]) -> str:
+    """A figure with about three significant digits."""
+    digits = 0 if figure["value"] >= 100 else 1 if figure["value"] >= 10 else 2
+    return f"{figure['value']:,.{digits}f} {figure['unit']}"
 
 
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
@@ -380,7 +381,7 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
 
 
 def main() -> int:
-    """Write what has changed, and say what it was."""
+    """Write the files that have changed, and name them."""
     for name, write in pages().items():
         file, text = ROOT / name, write()
         if not file.exists() or file.read_text() != text:

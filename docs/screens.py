@@ -67,8 +67,8 @@ def _started(process: subprocess.Popen[bytes], log_file: Path) -> Demo:
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         log = log_file.read_text("utf-8")
-        if (told := _SIGN_IN.search(log)) and "Ctrl-C" in log:
-            return Demo(told[1], told[2])
+        if (found := _SIGN_IN.search(log)) and "Ctrl-C" in log:
+            return Demo(found[1], found[2])
         if process.poll() is not None:
             break
         time.sleep(0.1)
@@ -110,7 +110,7 @@ def sign_in(page: Page, shown: Demo) -> None:
 
 
 class Shot(NamedTuple):
-    """A picture: its file's name, the page, and how it is looked at."""
+    """A picture: its file's name, the page, the width and the colour scheme."""
 
     name: str
     path: str
@@ -119,7 +119,7 @@ class Shot(NamedTuple):
 
 
 def shots(page: Page, shown: Demo) -> list[Shot]:
-    """What is pictured: the pages, one event and one person of the demo, and Home in a hand and at night."""
+    """What is pictured: the pages, one event and one person of the demo, some of them narrow or dark."""
     page.goto(f"{shown.url}/console/activity?kind=goals&name=refund&source=stripe")
     event = page.locator("main a[href*='/events/']").first.get_attribute("href") or ""
     person = page.locator("main a[href*='/people/']").first.get_attribute("href") or ""
@@ -134,12 +134,12 @@ def shots(page: Page, shown: Demo) -> list[Shot]:
     }
     found = [Shot(name, path) for name, path in pages.items()]
     dark = [Shot(f"{name}-dark", pages[name], scheme="dark") for name in ("home", "event")]
-    hand = [Shot(f"{name}-narrow", pages[name], width=390) for name in ("home", "event")]
-    return [*found, *dark, *hand]
+    narrow = [Shot(f"{name}-narrow", pages[name], width=390) for name in ("home", "event")]
+    return [*found, *dark, *narrow]
 
 
 def digest() -> str:
-    """Of everything that decides how pages look."""
+    """A digest of everything that decides how pages look."""
     found = hashlib.sha256()
     for file in sorted([*CONSOLE.glob("templates/*.html"), *CONSOLE.glob("static/console.*")]):
         found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -167,7 +167,7 @@ def main() -> int:
 
 
 def take(browser: Browser, shown: Demo, shot: Shot) -> None:
-    """One picture, of what fits on a screen and a half."""
+    """Take one picture, of what fits on a screen and a half."""
     with looking(browser, shown, width=shot.width, scheme=shot.scheme) as page:
         page.goto(shown.url + shot.path)
         page.wait_for_load_state("networkidle")

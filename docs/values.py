@@ -60,12 +60,12 @@ def _rows(preset: str, values: Mapping[str, Any]) -> Iterator[str]:
         unit, meaning = UNITS.get(name, ("", ""))
         meanings: dict[str, list[str]] = {}
         for entry in written if isinstance(written, list) else [written]:
-            said = entry if isinstance(entry, dict) else {}
-            meanings.setdefault(said.get("means", meaning), []).extend(_globs(said.get("event", "*")))
+            fields = entry if isinstance(entry, dict) else {}
+            meanings.setdefault(fields.get("means", meaning), []).extend(_globs(fields.get("event", "*")))
         for means, globs in meanings.items():
             everything = "all others" if len(meanings) > 1 else "all"
             events = everything if "*" in globs else ", ".join(f"`{glob}`" for glob in globs)
-            if unit:  # what has none is a step to a value that is told, or the name of the provider
+            if unit:  # a value without a unit is a step to another value, or the name of the provider
                 yield f"| `{preset}` | `{name}` | {events} | {means} | {unit} |\n"
 
 

@@ -53,14 +53,14 @@ def main() -> int:
     asked.close()
     show(verdicts)
     problems += list(untrue_labels(verdicts))
-    kept = json.dumps([one.kept() for one in verdicts], indent=1, ensure_ascii=False) + "\n"
+    kept = json.dumps([verdict.kept() for verdict in verdicts], indent=1, ensure_ascii=False) + "\n"
     if write:
         KEPT.write_text(kept)
     elif not KEPT.exists() or KEPT.read_text() != kept:
         problems.append("docs/oracles.json is not what ran: `make oracles ARGS=--write`, then `make docs`")
     for problem in problems:
         print(problem, file=sys.stderr)
-    presets, ran = {one.preset for one in verdicts}, sum(one.cases for one in verdicts)
+    presets, ran = {verdict.preset for verdict in verdicts}, sum(verdict.cases for verdict in verdicts)
     print(f"{len(presets)} presets, {ran} requests, {len(problems)} problems")
     return 1 if problems else 0
 
@@ -75,9 +75,13 @@ def judge_all(rows: Sequence[Row], libraries: Mapping[str, Library]) -> tuple[li
             verdict = verdicts.setdefault((row.preset, against), Verdict(row.preset, row.how, against))
             judge(row, libraries, verdict, met)
     asked = {(row.preset, row.library) for row in rows}
-    gone = [one for one in DIFFERENCES if one not in met and (one.preset, one.library) in asked]
-    wrong = [f"{one.preset} against {one.against}: {line}" for one in verdicts.values() for line in one.wrong]
-    wrong += [f"differences.py, {one.preset} against {one.library}: {one.cases} no longer differ" for one in gone]
+    gone = [known for known in DIFFERENCES if known not in met and (known.preset, known.library) in asked]
+    wrong = [
+        f"{verdict.preset} against {verdict.against}: {line}" for verdict in verdicts.values() for line in verdict.wrong
+    ]
+    wrong += [
+        f"differences.py, {known.preset} against {known.library}: {known.cases} no longer differ" for known in gone
+    ]
     return list(verdicts.values()), wrong
 
 
@@ -105,18 +109,18 @@ def bridge_accepts(preset: str, case: Case) -> bool:
 
 def untrue_labels(verdicts: list[Verdict]) -> Iterator[str]:
     """Where `checked` of a preset names another library, another version, or a run that is none."""
-    for one in verdicts:
-        said = sources.presets()[one.preset].get("checked", {})
-        if said.get("how") != one.how or one.against not in said.get("against", ""):
-            yield f"presets.yaml, {one.preset}: `checked` must say how: {one.how}, against: {one.against}"
+    for verdict in verdicts:
+        checked = sources.presets()[verdict.preset].get("checked", {})
+        if checked.get("how") != verdict.how or verdict.against not in checked.get("against", ""):
+            yield f"presets.yaml, {verdict.preset}: `checked` must say how: {verdict.how}, against: {verdict.against}"
 
 
 def show(verdicts: list[Verdict]) -> None:
     print(f"{'preset':<19}{'how':<8}{'against':<34}{'requests':>8}  verdict")
-    for one in verdicts:
-        named = f"same, but for {len(one.differences)} named" if one.differences else "same"
-        said = f"WRONG: {len(one.wrong)}" if one.wrong else named
-        print(f"{one.preset:<19}{one.how:<8}{one.against:<34}{one.cases:>8}  {said}")
+    for verdict in verdicts:
+        named = f"same, but for {len(verdict.differences)} named" if verdict.differences else "same"
+        outcome = f"WRONG: {len(verdict.wrong)}" if verdict.wrong else named
+        print(f"{verdict.preset:<19}{verdict.how:<8}{verdict.against:<34}{verdict.cases:>8}  {outcome}")
 
 
 if __name__ == "__main__":

@@ -82,10 +82,10 @@ def _of_several_signatures(row: Row, ours: Request, other: str) -> Iterator[Case
 
 def _stanza(row: Row) -> dict[str, Any]:
     """How the row is signed. The unit of its timestamp is the row's own to say."""
-    said = {**(row.signs if row.signs is not None else presets()[row.preset]["verify"])}
-    if "timestamp" in said:
-        said["timestamp"] = {key: value for key, value in said["timestamp"].items() if key != "form"}
-    return {key: value for key, value in said.items() if key != "or"}
+    stanza = {**(row.signs if row.signs is not None else presets()[row.preset]["verify"])}
+    if "timestamp" in stanza:
+        stanza["timestamp"] = {key: value for key, value in stanza["timestamp"].items() if key != "form"}
+    return {key: value for key, value in stanza.items() if key != "or"}
 
 
 def _spec(row: Row) -> VerifySpec:
@@ -115,7 +115,7 @@ def _signed_by(row: Row, sign: Sign, sent: Request, secret: str) -> Request:
 
 def _joined(row: Row, *sent: Request) -> Request:
     """One request with the signatures of all; what they share (the time) is written once."""
-    elements = dict.fromkeys(element for one in sent for element in _elements(row, one))
+    elements = dict.fromkeys(element for request in sent for element in _elements(row, request))
     glue = row.glue or _spec(row).signature.split or ""
     return replace(sent[0], headers={**sent[0].headers, _header(row): glue.join(elements)})
 
@@ -137,9 +137,9 @@ def _changed(row: Row, sent: Request) -> Request:
 def _unsigned(row: Row, sent: Request) -> Request:
     if _spec(row).signature.places[0].where == "header":
         return replace(sent, headers={name: text for name, text in sent.headers.items() if name != _header(row)})
-    said = json.loads(sent.body)
-    said["signature"]["signature"] = ""
-    return replace(sent, body=json.dumps(said).encode())
+    document = json.loads(sent.body)
+    document["signature"]["signature"] = ""
+    return replace(sent, body=json.dumps(document).encode())
 
 
 def _other(row: Row) -> str:

@@ -76,6 +76,8 @@ DIFFERENCES: Final = (
 def difference(preset: str, library: str, case: str) -> Difference | None:
     """What is known of this case, if anything is."""
     for known in DIFFERENCES:
-        if (known.preset, known.library) == (preset, library) and any(fnmatchcase(case, one) for one in known.cases):
+        if (known.preset, known.library) == (preset, library) and any(
+            fnmatchcase(case, pattern) for pattern in known.cases
+        ):
             return known
     return None

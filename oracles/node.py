@@ -33,7 +33,7 @@ class Node:
         return subprocess.Popen(command, cwd=FOLDER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def ask(self, library: str, ask: str, request: Request, secret: str) -> Any:
-        said = {
+        question = {
             "library": library,
             "ask": ask,
             "method": request.method,
@@ -45,7 +45,7 @@ class Node:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        print(json.dumps(said), file=process.stdin, flush=True)
+        print(json.dumps(question), file=process.stdin, flush=True)
         answer = process.stdout.readline()
         if not answer:
             raise SystemExit(f"oracles/node/oracles.mjs ended while it was asked about {library} (its error is above)")
@@ -67,8 +67,8 @@ class Library:
 
     @property
     def against(self) -> str:
-        said = json.loads((FOLDER / "node_modules" / self.package / "package.json").read_text())
-        return f"{self.package}@{said['version']}"
+        manifest = json.loads((FOLDER / "node_modules" / self.package / "package.json").read_text())
+        return f"{self.package}@{manifest['version']}"
 
     def accepts(self, request: Request, secret: str) -> bool:
         return bool(self.node.ask(self.name, "verify", request, secret))

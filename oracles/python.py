@@ -246,8 +246,8 @@ def _discord(sent: Request, public_key: str) -> Any:
 def _mailgun(sent: Request, secret: str) -> Any:
     from mailgun.security import SecurityGuard
 
-    said = json.loads(sent.body)["signature"]
-    return SecurityGuard.verify_webhook(secret, said["token"], said["timestamp"], said["signature"])
+    signature = json.loads(sent.body)["signature"]
+    return SecurityGuard.verify_webhook(secret, signature["token"], signature["timestamp"], signature["signature"])
 
 
 def _sendgrid(sent: Request, public_key: str) -> Any:

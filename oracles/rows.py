@@ -71,8 +71,8 @@ def renamed(old: str, new: str) -> Callable[[Request], Request]:
     return lambda sent: replace(sent, headers={name.replace(old, new): text for name, text in sent.headers.items()})
 
 
-def without(name: str) -> Callable[[Request], Request]:
-    return lambda sent: replace(sent, headers={one: text for one, text in sent.headers.items() if one != name})
+def without(removed: str) -> Callable[[Request], Request]:
+    return lambda sent: replace(sent, headers={name: text for name, text in sent.headers.items() if name != removed})
 
 
 def upper_case(text: str) -> str:
@@ -117,10 +117,10 @@ class Row:
     variants: tuple[Variant, ...] = ()
 
 
-def standard(preset: str, library: str, **said: Any) -> Row:
+def standard(preset: str, library: str, **fields: Any) -> Row:
     """A row of the Standard Webhooks family."""
-    variants = (*of_standard_webhooks(said.get("family") or "webhook"), *said.pop("variants", ()))
-    return Row(preset, library, **{"secret": DECODED, "signer": "standardwebhooks", "variants": variants, **said})
+    variants = (*of_standard_webhooks(fields.get("family") or "webhook"), *fields.pop("variants", ()))
+    return Row(preset, library, **{"secret": DECODED, "signer": "standardwebhooks", "variants": variants, **fields})
 
 
 STANDARD: Final = {

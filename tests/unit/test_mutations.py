@@ -75,7 +75,7 @@ def test_every_module_that_is_mutated_and_every_test_that_they_are_played_agains
 
 def test_the_same_seed_draws_the_same_mutants():
     one_file = ["bridge/sources/verifier.py"]
-    first, again, others = (mutants.drawn(3, seed, one_file) for seed in (1, 1, 2))
+    first, again, others = (mutants.draw(3, seed, one_file) for seed in (1, 1, 2))
     assert first == again != others
     assert len({mutants.key(mutant) for mutant in (*first, *others)}) > 3
 
@@ -119,7 +119,7 @@ def test_a_mutant_is_played_against_the_tests_that_run_its_line_or_read_what_it_
     module = tmp_path / "bridge/made.py"
     module.write_text(MODULE)
     (tmp_path / "test_made.py").write_text(TESTS)
-    tests, failure = covering.noted(tmp_path, "test_made.py", ["bridge/made.py"])
+    tests, failure = covering.record_lines(tmp_path, "test_made.py", ["bridge/made.py"])
     assert (len(tests), failure) == (3, "")
     cover = covering.Cover(tests, tmp_path)
     seen = {}
@@ -129,7 +129,7 @@ def test_a_mutant_is_played_against_the_tests_that_run_its_line_or_read_what_it_
         )
         chosen = cover.of(mutant)
         module.write_bytes(mutant.applied(MODULE.encode()))
-        told = covering.played(tmp_path, mutant, chosen)
+        told = covering.play(tmp_path, mutant, chosen)
         module.write_text(MODULE)
         seen[new] = (sorted(name_of(one.test) for one in chosen), told.verdict, name_of(told.by))
     both = ["a_large_one", "a_small_one"]
