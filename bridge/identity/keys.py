@@ -33,8 +33,8 @@ _LIST_MAX: Final = 20  # values taken from one path that is a list
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _OBJECTS: Final = {"stripe": stripe, None: None}  # by `Source.objects`
-_NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})
-_NO_CUSTOMER: Final = frozenset({"0", "-1", "guest", "anonymous"})  # buyers without an account
+_NOTHING: Final = frozenset({"none", "null", "undefined", "nan", "false", "true"})  # also as booleans
+_NO_CUSTOMER: Final = frozenset({"-1", "guest", "anonymous"})  # buyers without an account
 _BY_USER: Final = Matching()
 
 
@@ -188,7 +188,7 @@ def _values(source: Source, envelope: Envelope, document: Document) -> Iterator[
 
 def _id(value: Json) -> str | None:
     """An id as a string; None if it is empty, a placeholder for nothing, or not storable in a database."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if not isinstance(value, str | int):
         return None
     text = str(value).strip()
     if not text or len(text) > ID_MAX or not text.isprintable() or text.lower() in _NOTHING or is_fixture_id(text):

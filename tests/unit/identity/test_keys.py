@@ -82,10 +82,16 @@ def test_each_of_several_paths_and_each_of_a_list_is_a_key():
 
 
 @pytest.mark.parametrize(
-    "value", ["", "  ", None, True, 1.5, {}, [], "None", "null", "in_00000000000000", "0", "a\x00b", "x" * 201]
+    "value", ["", "  ", None, True, False, 1.5, {}, [], "None", "null", "in_00000000000000", "0", "a\x00b", "x" * 201]
 )
 def test_what_is_no_id_is_no_key(value):
     assert identity.key(STRIPE, "invoice", value) is None
+
+
+@pytest.mark.parametrize("value", [-1, "Guest", "anonymous"])
+def test_who_buys_without_an_account_is_no_customer(value):
+    assert identity.key(LEMONS, "customer", value) is None
+    assert identity.key(LEMONS, "order", value).id == str(value)
 
 
 def test_only_customers_are_weak():
@@ -140,6 +146,11 @@ def test_an_invoice_names_its_subscription_in_every_version(shape):
         "invoice": "in_1",
         "subscription": "sub_1",
     }
+
+
+def test_a_line_whose_id_is_its_own_names_no_subscription():
+    lines = {"data": [{"id": "il_1", "type": "invoiceitem"}]}
+    assert names("invoice.paid", {"object": "invoice", "id": "in_1", "lines": lines}) == {"invoice": "in_1"}
 
 
 def test_an_invoice_of_many_lines_names_the_subscription_of_each():

@@ -37,6 +37,7 @@ SECRET = b"k"
         ("ab" * 100, "ab" * 100),
         ("111", "111"),
         ("auth0|5f7c", "auth0|5f7c"),
+        ("xx-7", "xx-7"),
         ("no-42", "no-42"),  # the number of somebody
         ("0xA11CE", "0xA11CE"),
     ],
@@ -133,6 +134,7 @@ def named(metadata, source=STRIPE, event_type="checkout.session.completed", mode
 )
 def test_a_field_is_a_users_by_its_name(name):
     assert named({name: "u_abc"}) == [("user", "u_abc", True)]
+    assert named({name: 42}) == [("user", "42", True)]
 
 
 @pytest.mark.parametrize(
