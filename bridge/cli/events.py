@@ -81,7 +81,13 @@ def list_(since: int | None, until: parameters.Point | None, limit: int, **filte
 
 def _row(line: EventLine) -> tuple[str, ...]:
     mode = " (test)" if line.test else ""
-    return (line.label, when_short(line.received_at_ms), f"{line.source}{mode}", line.type, describe.became(line))
+    return (
+        line.label,
+        when_short(line.received_at_ms),
+        f"{line.source}{mode}",
+        line.type,
+        describe.outcome_in_brief(line),
+    )
 
 
 @events.command(

@@ -168,7 +168,7 @@ def _remedy(line: EventLine) -> str:
     return f"; `python -m bridge events replay {line.label}` routes it again"
 
 
-def became(line: EventLine) -> str:
+def outcome_in_brief(line: EventLine) -> str:
     """The outcome for a table: its goals; if there are none, the verdict, and the reason if there is one."""
     if line.goals:
         return listing([f"{goal.name} {goal.state}" for goal in line.goals])

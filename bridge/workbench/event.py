@@ -440,8 +440,8 @@ def _neighbours(conn: Connection, around: Sequence[int], moment: Moment) -> Iter
         return
     for entry in why.timeline(queries.show_events(conn, around), ()):
         outcomes = tuple((describe.goal_outcome(goal, moment),) for goal in entry.goals[:3])
-        stands = describe.worst_kind(entry.goals)
-        yield TimelineStep(entry.at_ms, entry.event_id, entry.without_label, stands, outcomes)
+        kind = describe.worst_kind(entry.goals)
+        yield TimelineStep(entry.at_ms, entry.event_id, entry.without_label, kind, outcomes)
 
 
 # ---------------------------------------------------------------------------------------------------- what is hidden

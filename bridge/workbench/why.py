@@ -208,13 +208,13 @@ class NamedPerson:
 class TimelineStep:
     """An event of a timeline on a page.
 
-    stands: the worst of its goals' states: ok, wait, bad or "". goals: sentences about each.
+    kind: the worst of its goals' states: ok, wait, bad or "". goals: sentences about each.
     """
 
     at_ms: int
     event_id: int
     sentence: str
-    stands: str
+    kind: str
     goals: tuple[tuple[str, ...], ...]
 
 

@@ -23,7 +23,7 @@ from bridge.store.operator.queries import EventLine, GoalLine
 from bridge.text import count
 from bridge.web.console import filters
 from bridge.web.console.filters import PATH, Filter, WrongFilter, time_limit
-from bridge.web.console.rendering import as_csv, at, changed, fragment, notice, page, showable
+from bridge.web.console.rendering import as_csv, at, changed, fragment, hider, notice, page
 from bridge.workbench import bulk, describe, replay, stored, why
 from bridge.workbench.bulk import ACTIONS, ROUND
 
@@ -142,7 +142,7 @@ def _list(
         "choices": _choices(bridge, conn, chosen),
         "kinds": filters.KINDS,
         "describe": describe,
-        "said": showable(bridge),
+        "hidden": hider(bridge),
         "all_fields": bool(_MORE_FIELDS & set(chosen.given)),
     }
     empty = dict.fromkeys(("problem", "body", "more", "newer", "older", "news", "reached", "named", "places"))
@@ -182,7 +182,7 @@ def _download(bridge: Bridge) -> Response:
     """The list as CSV: at most ROWS_MAX rows, without bodies."""
     with bridge.store.read(quick=True) as conn:
         chosen = filters.read(request.args, clock.read_ms(conn)).first
-    answer = Response(_lines(bridge.store, chosen, showable(bridge)), mimetype="text/csv")
+    answer = Response(_lines(bridge.store, chosen, hider(bridge)), mimetype="text/csv")
     answer.headers["Content-Disposition"] = f'attachment; filename="{chosen.kind}.csv"'
     return answer
 
@@ -204,7 +204,7 @@ def _lines(store: Store, chosen: Filter, hide: Callable[[str], str]) -> Iterator
 def _cells(row: Any, hide: Callable[[str], str]) -> Sequence[Any]:
     if isinstance(row, EventLine):
         goals = " ".join(goal.label for goal in row.goals)
-        became = hide(describe.became(row))
+        became = hide(describe.outcome_in_brief(row))
         mode = _mode(test=row.test)
         named = hide(row.provider_event_id or "")
         return row.label, at(row.received_at_ms), row.source, hide(row.type), named, mode, became, goals

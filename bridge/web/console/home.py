@@ -23,7 +23,7 @@ from bridge.text import count
 from bridge.web import health
 from bridge.web.cached import NOTICEABLE_S, Cached, CachedInBackground
 from bridge.web.console import filters, sources
-from bridge.web.console.rendering import fragment, page, showable
+from bridge.web.console.rendering import fragment, hider, page
 from bridge.web.metrics import AHEAD
 from bridge.workbench import describe, overview, setting_up
 
@@ -163,25 +163,25 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
         live = {"live": events, "after": None, "polls": request.args.get("live") != "off", **_row_functions(bridge)}
         if not progress.goal:
             return page("first_run.html", title="First steps", here="home", steps=data.steps(progress), **live)
-        now: dict[str, Any] = {"now": data.now(), "look": _problem_page}
+        now: dict[str, Any] = {"now": data.now(), "problem_page": _problem_page}
         return page("home.html", title="Home", here="home", changes=changed, **now, **data.charts(), **live)
 
     @routes.get("/home/steps")
     def home_steps() -> Response:
         with bridge.store.read(quick=True) as conn:
             progress = tallies.progress(conn)
-        answer = fragment("_first_steps.html", steps=data.steps(progress), said=showable(bridge))
+        answer = fragment("_first_steps.html", steps=data.steps(progress), hidden=hider(bridge))
         if progress.goal:
             answer.headers["HX-Refresh"] = "true"  # the checklist is done: the page becomes another one
         return answer
 
     @routes.get("/home/now")
     def home_now() -> Response:
-        return fragment("_home_now.html", now=data.now(), look=_problem_page, said=showable(bridge))
+        return fragment("_home_now.html", now=data.now(), problem_page=_problem_page, hidden=hider(bridge))
 
     @routes.get("/home/state")
     def home_state() -> Response:
-        return fragment("_home_state.html", now=data.now(), said=showable(bridge))
+        return fragment("_home_state.html", now=data.now(), hidden=hider(bridge))
 
     @routes.get("/home/live")
     def home_live() -> Response:
@@ -227,8 +227,8 @@ _PROBLEM_PAGES: Final = {
 
 def _row_functions(bridge: Bridge) -> dict[str, Any]:
     """The values that describe the rows of events."""
-    said = showable(bridge)
-    return {"became": describe.became, "how_known": describe.how_known, "said": said}
+    hidden = hider(bridge)
+    return {"outcome_in_brief": describe.outcome_in_brief, "how_known": describe.how_known, "hidden": hidden}
 
 
 def _tiles(figures: Figures) -> tuple[Tile, ...]:

@@ -83,11 +83,11 @@ def kind_of(key: KeyLine) -> str:
 
 
 TEMPLATE_FUNCTIONS: Final[dict[str, Any]] = {
-    "address": person_url,
+    "person_url": person_url,
     "public": why.public_name,
     "hidden": without_addresses,
     "kind_of": kind_of,
-    "counted": count,
+    "count": count,
     "money": money,
 }
 
@@ -245,7 +245,7 @@ def _forget_form(bridge: Bridge) -> ResponseReturnValue:
         title="Forget a person",
         here="people",
         someone=someone,
-        what=plan,
+        plan=plan,
         found=",".join(map(str, sorted(plan.found))),
         newest=newest,
         how_much=linking.stored_amounts(plan.person),

@@ -206,7 +206,7 @@ def tone(state: str | None) -> str:
     return state_kind(name) or _TONES.get(name, "mute")
 
 
-def showable(bridge: Bridge) -> Callable[[str], str]:
+def hider(bridge: Bridge) -> Callable[[str], str]:
     """A sentence without the sources' secrets and without e-mail addresses."""
     known = {secret for source in bridge.rules.sources.values() for secret in sources.unshowable(source)}
     secrets = sorted(known, key=len, reverse=True)

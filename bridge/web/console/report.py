@@ -16,7 +16,7 @@ from bridge import alarms
 from bridge.settings import MS
 from bridge.store.clock import read_ms
 from bridge.web.cached import Cached
-from bridge.web.console.rendering import as_csv, fragment, page, showable
+from bridge.web.console.rendering import as_csv, fragment, hider, page
 from bridge.workbench import describe, report
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def _shown(bridge: Bridge, result: Report, since: str) -> dict[str, Any]:
     return {
         "report": result,
         "summary": result.summary(PERIODS[since] * MS["d"]),
-        "attributed": alarms.attribution_sentence,
-        "stands": describe.state_in_words,
-        "said": showable(bridge),
+        "attribution_sentence": alarms.attribution_sentence,
+        "state_in_words": describe.state_in_words,
+        "hidden": hider(bridge),
     }
 
 

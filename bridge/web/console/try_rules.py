@@ -46,7 +46,7 @@ class Edit:
     stored: StoredFile
     text: str
     event: Event | None = None
-    asked: str = ""  # the event that was asked for
+    event_name: str = ""  # as it was requested
 
     @property
     def is_new(self) -> bool:
@@ -130,7 +130,7 @@ class EditPage:
         return compared, editing.unseen_paths(bridge.store, rules, bridge.settings, edit.source)
 
     def show(self, edit: Edit | None, code: int = 200, **values: Any) -> Response:
-        """The page. values: trial, problem, theirs, compared, paths."""
+        """The page. values: trial, problem, on_disk, compared, paths."""
         trial: Trial | None = values.get("trial")
         rule_set = trial.rule_set if trial is not None else self.bridge.rules
         explained = self.explained(rule_set, edit.event) if edit is not None else None
@@ -139,7 +139,7 @@ class EditPage:
             title="Try an edit",
             here="rules",
             code=code,
-            attempt=edit,
+            edit=edit,
             names=editing.file_names(self.folder),
             shipped=sorted(shipped()),
             unsavable=editing.unsavable(self.folder, self.bridge.settings.environ),
@@ -148,7 +148,7 @@ class EditPage:
             goals=_goals(explained),
             hidden=self.hider(values.get("compared"), explained),
             events=editing.EVENTS,
-            **{**_NO_COMPARISON, "trial": None, "theirs": None, **values},
+            **{**_NO_COMPARISON, "trial": None, "on_disk": None, **values},
         )
 
     def hider(self, compared: Backtest | None, explained: Explained | None = None) -> Callable[[str], str]:
@@ -186,7 +186,7 @@ class EditPage:
             editing.require_sound(trial)
             is_changed = editing.save(self.folder, stored, edit.text)
         except FileChanged as error:
-            return self.show(edit, 409, trial=trial, problem=str(error), theirs=edit.stored.text)
+            return self.show(edit, 409, trial=trial, problem=str(error), on_disk=edit.stored.text)
         except EditRefused as error:
             # The form's digest of the file stays decisive until a person has seen both versions.
             return self.show(replace(edit, stored=stored), 400, trial=trial, problem=str(error))
@@ -195,7 +195,7 @@ class EditPage:
             change(self.bridge, "rules", lambda _conn: Done(name, sentence))
         else:
             notice(f"{name} is as it was: there is nothing to save.")
-        return redirect(url_for("console.try_rules", file=name, event=edit.asked or None), 303)  # type: ignore[return-value]
+        return redirect(url_for("console.try_rules", file=name, event=edit.event_name or None), 303)  # type: ignore[return-value]
 
     def _wait_until_loaded(self, name: str) -> str:
         """Wait until the bridge has loaded the file, and say so."""
@@ -246,7 +246,7 @@ def _compared(edit_page: EditPage) -> Response:
     compared, paths = edit_page.compare(edit, trial)
     if _is_part():
         hidden = edit_page.hider(compared)
-        return fragment("_backtest.html", attempt=edit, compared=compared, paths=paths, problem=None, hidden=hidden)
+        return fragment("_backtest.html", edit=edit, compared=compared, paths=paths, problem=None, hidden=hidden)
     return edit_page.show(edit, trial=trial, compared=compared, paths=paths)
 
 
