@@ -92,7 +92,7 @@ def binding(source: Source, kind: str, value: str, visitor: str, form: str, *, u
 
 
 def visitor_to_bind(visitor: str, form: str) -> str:
-    """A visitor id that somebody has typed. Raises BadBinding."""
+    """A visitor id that a person has entered. Raises BadBinding."""
     judged = judge(Candidate("visitor", visitor), form)
     if judged.visitor is None:
         raise BadBinding(f"visitor {judged.why}; it is the value of the cookie datafast_visitor_id")
@@ -211,8 +211,9 @@ _EXAMINED_MAX: Final = 300  # characters of a value that are examined before it 
 class JudgedCandidate:
     """A candidate and the verdict: a visitor, or None and the reason.
 
-    sure: not from a bare `client_reference_id`, which is often the app's own user id. borrowed: a bare UUID of a
-    borrowed field, which has to be proved. app_value: the app's own value in a borrowed field, which is not an error.
+    - sure: it is not from a bare `client_reference_id`, which is often the app's own user id
+    - borrowed: a bare UUID in a borrowed field, which has to be proved
+    - app_value: the app's own value in a borrowed field, which is not an error
     """
 
     path: str

@@ -252,7 +252,7 @@ def user_id(value: Json) -> str | None:
 
 
 def _is_placeholder(low: str) -> bool:
-    """Whether all words of an id stand for nobody: `user_undefined`, `test-user-1`; `user_1` may be somebody."""
+    """Whether all words of an id stand for nobody: `user_undefined`, `test-user-1`; `user_1` may be a real id."""
     words = {word.rstrip(_DIGITS) for word in _PUNCTUATION.split(low)} - {""}
     words = {"xxx" if len(word) > 2 and set(word) == {"x"} else word for word in words}
     return bool(words & _MISSING or (words & _TEST_WORDS and words <= _TEST_WORDS | _FILLERS))

@@ -38,7 +38,7 @@ class BodyPart(NamedTuple):
 
 
 class BodyLine(NamedTuple):
-    """number: from 1; gap: lines were left out before it."""
+    """One line. number: from 1; gap: whether lines were left out before it."""
 
     number: int
     parts: tuple[BodyPart, ...]
@@ -47,9 +47,10 @@ class BodyLine(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ShownBody:
-    """size: bytes as received. found: the number of matches. cut: whether only a part is shown.
+    """A body, or a part of it, as lines.
 
-    unreadable: why it is shown as plain text, not as a document.
+    size: bytes as received. found: the number of matches. cut: whether only a part is shown. unreadable: why it is
+    shown as plain text, not as a document.
     """
 
     size: int

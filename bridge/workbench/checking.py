@@ -25,8 +25,10 @@ _SECRETS_ALIKE: Final = 0.87  # GITHUB_… is not a misspelt GITLAB_WEBHOOK_SECR
 class FileReport:
     """The findings in one mapping file.
 
-    extends: the shipped file below a layer; shipped: its rules that the layer leaves unchanged. also: what these made
-    of the tests' events. differs, lacks: in a copy of a shipped file, the rules that were changed or are missing.
+    - extends: the shipped file below a layer
+    - shipped: how many of that file's rules the layer leaves unchanged
+    - also: the goals that these rules made of the tests' events
+    - differs, lacks: in a copy of a shipped file, the rules that were changed or are missing
     """
 
     file: str

@@ -225,7 +225,7 @@ def forget(conn: Connection, plan: Forgetting) -> str:
 
 
 def _belongs_to_another(preparer: Preparer, event: Event, keys: Collection[str], holds: Callable[[str], bool]) -> bool:
-    """Whether an event that names the person is somebody else's: it says whose it is, and that is not the person."""
+    """Whether an event that names the person belongs to another: it says whose it is, and names other people only."""
     source, documents = preparer.rule_set.sources.get(event.source), preparer.read(event).documents
     if source is None or any(key.text in keys for document in documents for key in document.observation.keys):
         return False
@@ -236,7 +236,7 @@ def _belongs_to_another(preparer: Preparer, event: Event, keys: Collection[str],
 
 
 def keys_of(conn: Connection, *, customer: str = "", user: str = "", email: str = "") -> list[KeyLine]:
-    """The keys of the person whom somebody has named in one or more of these ways.
+    """The keys of the person who was named in one or more of these ways.
 
     Raises UsageError for what is not an address, and like `require_one_person`.
     """
@@ -253,7 +253,7 @@ def keys_of(conn: Connection, *, customer: str = "", user: str = "", email: str 
 
 
 def require_one_person(text: str, named: Sequence[KeyLine]) -> list[str]:
-    """The keys of one person, whom somebody has named. UsageError if they may be several: 42 is a number everywhere."""
+    """The keys of the person named. Raises UsageError if it may be several people: 42 is an id in many places."""
     keys = [key.key for key in named]
     distinct = {key.key.replace(":test:", ":live:", 1) if key.kind == "user" else key.key for key in named}
     if len(distinct) > 1 and any(key.ref == text and not is_distinctive(text) for key in named):
@@ -262,7 +262,7 @@ def require_one_person(text: str, named: Sequence[KeyLine]) -> list[str]:
 
 
 def is_distinctive(identifier: str) -> bool:
-    """Whether an id names the same thing wherever it stands; 42 may be an amount, and `pro` what somebody bought."""
+    """Whether an id names the same thing wherever it occurs; 42 may be an amount, and `pro` a plan that was bought."""
     if "@" in identifier:
         return True
     return len(identifier) >= _DISTINCTIVE_MIN and bool(_LETTER.search(identifier) and _MARK.search(identifier))

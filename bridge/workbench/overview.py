@@ -72,10 +72,11 @@ class DayFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """today: the goals made since midnight; before: those made a week earlier, until the same time of day.
+    """All numbers of the first page, as of `now_ms`.
 
-    hours: the last 24, the current one last. days: the last 30, today last. queues: of destinations with goals that are
-    not final.
+    - today, before: the goals made since midnight, and those made a week earlier until the same time of day
+    - hours: the last 24, the current one last; days: the last 30, today last
+    - queues: those of destinations with goals that are not final
     """
 
     now_ms: int
@@ -187,9 +188,10 @@ def drain_sentence(queue: Queue, rate: int, *, has_key: bool, paused: bool) -> s
 
 @dataclass(frozen=True, slots=True)
 class FirstStep:
-    """One step. sentence: what was found, or what to do next. setups: the sources whose URL or secret belongs to it.
+    """One step of the first run.
 
-    wrong: what prevents it, as far as can be seen.
+    sentence: what was found, or what to do next. setups: the sources whose URL or secret belongs to it. wrong: what
+    prevents it, as far as is known.
     """
 
     title: str

@@ -197,7 +197,7 @@ class Report:
 
 
 def report(store: Store, since_ms: int, sources: Iterable[str] = ()) -> Report:
-    """The report on the time since then. sources: whose attribution to report, besides those that made goals."""
+    """The report on the time since then. sources: also report their attribution, even if they made no goal."""
     with store.read() as conn:
         now_ms = read_ms(conn)
         sums = _Totals()

@@ -33,7 +33,7 @@ _HAND_OVER: Final = re.compile(r"^## Hand over the visitor\n(.*?)(?=^## )", re.M
 class Setup:
     """What one source needs at its provider.
 
-    goal_events: the types that enabled rules match. link_events: those that only tell whose a later event is.
+    goal_events: the types that enabled rules match. link_events: those that only tell to whom later events belong.
     """
 
     source: str

@@ -284,7 +284,7 @@ VALUES = {
     "rest": ("nothing", MARKUP),
     "digest": (NAME,),
     "action": ("retry", "cancel"),
-    "what": ("replay", "retry", "cancel"),
+    "bulk_action": ("replay", "retry", "cancel"),
     "name": (
         "shop",
         "plain",

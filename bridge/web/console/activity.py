@@ -54,7 +54,7 @@ _HEADS: Final = {
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
     """The routes."""
-    path = "/activity/<any(replay, retry, cancel):name>"
+    path = "/activity/<any(replay, retry, cancel):bulk_action>"
     routes.add_url_rule("/activity", "activity_list", partial(_show, bridge))
     routes.add_url_rule("/activity/new", "activity_news", partial(_news, bridge))
     routes.add_url_rule("/activity.csv", "activity_download", partial(_download, bridge))
@@ -236,9 +236,9 @@ _TITLES: Final = {
 }
 
 
-def _bulk_get(bridge: Bridge, name: str) -> Response:
-    chosen = _chosen_rows(bridge, name, request.args)
-    return _progress(name, chosen) if "done" in request.args else _preview(bridge, name, chosen)
+def _bulk_get(bridge: Bridge, bulk_action: str) -> Response:
+    chosen = _chosen_rows(bridge, bulk_action, request.args)
+    return _progress(bulk_action, chosen) if "done" in request.args else _preview(bridge, bulk_action, chosen)
 
 
 def _chosen_rows(bridge: Bridge, name: str, values: Any) -> Filter:
@@ -274,21 +274,21 @@ def _preview(bridge: Bridge, name: str, chosen: Filter) -> Response:
     )
 
 
-def _round(bridge: Bridge, name: str) -> ResponseReturnValue:
+def _round(bridge: Bridge, bulk_action: str) -> ResponseReturnValue:
     """Process the next rows, then show the progress."""
-    chosen = _chosen_rows(bridge, name, request.form)
-    done = bulk.run(bridge.store, name, chosen.wanted, _filter_text(chosen), time_limit(2.0))
+    chosen = _chosen_rows(bridge, bulk_action, request.form)
+    done = bulk.run(bridge.store, bulk_action, chosen.wanted, _filter_text(chosen), time_limit(2.0))
     if done.done:
         bridge.wake()
-        changed(name, _filter_text(chosen), done.sentence)
+        changed(bulk_action, _filter_text(chosen), done.sentence)
     so_far = filters.number(request.form, "done") + done.done
     left = filters.number(request.form, "left") + done.left
     if done.reached is None:
-        notice(bulk.done_sentence(ACTIONS[name], so_far, left))
+        notice(bulk.done_sentence(ACTIONS[bulk_action], so_far, left))
         if request.headers.get("HX-Request"):  # which would put the list where the round was
             return Response(headers={"HX-Redirect": chosen.address()})
         return redirect(chosen.address(), 303)
-    return redirect(chosen.address(f"{PATH}/{name}", before=done.reached, done=so_far, left=left), 303)
+    return redirect(chosen.address(f"{PATH}/{bulk_action}", before=done.reached, done=so_far, left=left), 303)
 
 
 def _filter_text(chosen: Filter) -> str:

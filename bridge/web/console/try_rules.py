@@ -177,7 +177,7 @@ class EditPage:
     # -------------------------------------------------------------------------------------------------------- saving
 
     def save(self, edit: Edit) -> Response:
-        """Save the text, if it is sound and the file is still as it was; else the page says why not."""
+        """Save the text if it has no problem and the file is unchanged; otherwise the page says why it is not saved."""
         name = edit.stored.name
         stored = replace(edit.stored, digest=request.form.get("digest", editing.NO_FILE))
         trial = self.check(edit)
