@@ -40,7 +40,7 @@ POOL: Final = {"inline": 5, "worker": 4, "web": 2}  # connections per process, a
 POLL_S: Final = 0.5  # between two looks at the mapping files, and at the database file
 HEARTBEAT_S: Final = 5.0
 FIRST_MESSAGES_S: Final = 0.25  # a person is waiting for the answer
-GIVE_BACK_S: Final = 2.0
+CLOSE_IDLE_S: Final = 2.0
 SWEEP_S: Final = 1.0
 UNWOKEN_IDLE_S: Final = 0.2  # in a worker process, where events arrive through another process
 RETENTION_S: Final = 60.0
@@ -209,7 +209,7 @@ class Bridge:
                 Chore("first_messages", FIRST_MESSAGES_S, lambda: self.first_messages.flush(self.store)),
                 Chore("refusals", 1.0, lambda: self.counters.flush(self.store)),
                 Chore("heartbeat", HEARTBEAT_S, self._beat),
-                Chore("connections", GIVE_BACK_S, self.store.give_back),
+                Chore("connections", CLOSE_IDLE_S, self.store.close_idle),
             ),
         )
 

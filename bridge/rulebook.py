@@ -138,10 +138,10 @@ class Rulebook:
 
     def _successor(self, files: dict[str, str]) -> RuleSet:
         """The set that these files make. Raises MappingError, also if a current file vanished or a test fails."""
-        gone = sorted(set(rules.own(self.current.files)) - set(files))
-        if gone:
+        missing = sorted(set(rules.own(self.current.files)) - set(files))
+        if missing:
             advice = "put it back, or restart the bridge to go on without it"
-            raise MappingError([f"{self._folder.name}/{name}: the file has disappeared; {advice}" for name in gone])
+            raise MappingError([f"{self._folder.name}/{name}: the file has disappeared; {advice}" for name in missing])
         fresh = self._load(files)
         if problems := self._failing(fresh):
             raise MappingError(problems)

@@ -56,7 +56,7 @@ def show(key: str) -> None:
     screen = current_screen()
     with resources.store() as store, store.read() as conn:
         named = threads.named(conn, key)
-        thread = threads.about(conn, named) if named else threads.of_visitor(conn, key.lower())
+        thread = threads.linked_to_keys(conn, named) if named else threads.linked_to_visitor(conn, key.lower())
     if not thread.keys:
         raise BridgeError(f"No event has named {key!r} (or it was longer ago than 400 days).")
     screen.write_json(as_json(thread))

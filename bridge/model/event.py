@@ -53,8 +53,8 @@ class NewEvent:
     """A verified webhook on its way into the store.
 
     dedupe_keys: one or two strings; the event is a duplicate if any of them was seen for this source.
-    former_keys: what the previous release would have stored, each with its type of the event: (type, key). They are
-    looked up and never written, and one counts only for a row of that type.
+    former_keys: the keys that the previous release would have stored, each with the type that it would have read:
+    (type, key). They are looked up and never written, and one counts only for a row of that type.
     quarantine: why it cannot be read (None: it can). headers, query: without secrets. signature: how it was
     verified, as JSON (`bridge.receive`).
     """
@@ -107,7 +107,7 @@ class Event:
         return self.happened_at_ms if order is None else min(order, self.received_at_ms)
 
 
-# ---------------------------------------------------------------------------------------------- what its body says
+# ------------------------------------------------------------------------------------------------------- documents
 
 Json: TypeAlias = Any  # what json.loads gives: dict, list, str, int, float, bool, None
 
@@ -131,7 +131,7 @@ class ExactFloat(float):
 
 
 class Missing(Enum):
-    """What a path reads if there is no value. `null` in a body reads as this, too."""
+    """What a path reads if there is no value, or if it is `null`."""
 
     MISSING = "missing"
 
@@ -147,12 +147,12 @@ MISSING: Final = Missing.MISSING
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What paths are read from: the body and the roots beside it.
+    """What paths are read from: the body and the other roots.
 
-    body: the parsed body (or one element of it, with `each`); root: the whole parsed body;
-    header: lower-case names; query: the last value of each parameter;
-    envelope: `type`, `id`, `time`, `test`, `account`; key: what identity extracted, kind -> bare id.
-    derived: what rules compute of the document when they first need it.
+    - body: the parsed body (or one element of it, with `each`); root: the whole parsed body.
+    - header: lower-case names; query: the last value of each parameter.
+    - envelope: `type`, `id`, `time`, `test`, `account`; key: what identity extracted, kind -> bare id.
+    - derived: what rules compute from the document when they first need it.
     """
 
     body: Json
@@ -165,7 +165,7 @@ class Document:
 
 
 class Derived(Protocol):
-    """Of one document: its named values and the document as it was before the change, each computed once."""
+    """What is computed from one document, each once: its named values, and the document as it was before the change."""
 
     def has(self, name: str) -> bool:
         """Whether `values:` has this name for the document's event type or any other."""
@@ -191,11 +191,11 @@ class Path(Protocol):
         """Like `read`, but an object stays the object, whether it has an `id` or not. Never raises."""
 
 
-# -------------------------------------------------------------------------------------- what it says of its visitor
+# ----------------------------------------------------------------------------------------------- keys and visitors
 
 VISITOR_PREFIX: Final = "dfv_"  # our snippets write it before the id in a field that is not the visitor's
 UUID4: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
-PERSON_KINDS: Final = ("user", "email")  # kinds of keys that the sources of one website share, by how much they say
+PERSON_KINDS: Final = ("user", "email")  # of keys that the sources of one website share, the more informative first
 _WEAK: Final = frozenset({"customer", *PERSON_KINDS})
 
 
@@ -231,8 +231,8 @@ class Key:
 class NamedVisitor:
     """A visitor named by the event itself.
 
-    sure: not from a bare `client_reference_id`. borrowed: a bare UUID of a field that is not the visitor's, so that it
-    may be the app's own user id; it counts where DataFast knows it.
+    sure: it is not from a bare `client_reference_id`. borrowed: it is a bare UUID from a field that is not the
+    visitor's, so it may be the app's own user id; it counts where DataFast knows it.
     """
 
     visitor: str

@@ -29,7 +29,7 @@ class GoalState(StrEnum):
 
 FINAL: Final = frozenset(map(GoalState, ("delivered", "rejected", "expired", "unattributed", "dry", "cancelled")))
 
-# Kinds of which DataFast records one only, however often it is sent: in doubt they are sent again, never looked up.
+# Kinds that DataFast records only once, however often they are sent: if in doubt, they are sent again, never looked up.
 IDEMPOTENT: Final = ("payment",)
 
 
@@ -62,8 +62,8 @@ class PlannedGoal(NamedTuple):
 
     once_key: unique within the destination (Design 5). max_age_ms, wait_ms: None stands for the setting.
     candidates: what the rule's own visitor paths found; those of the file's paths come after them.
-    notes: what was changed to fit DataFast's limits, for the trace. follows: it is made only after that goal.
-    origin: of its rule, in a layer. dry, notify: its rule is, or says so.
+    notes: what was changed to fit DataFast's limits, for the trace. follows: the goal that must have been made before.
+    origin: where its rule comes from, if that is a layer's. dry: its rule is dry. notify: its rule asks for an alert.
     """
 
     rule_id: str
@@ -87,8 +87,8 @@ class PlannedGoal(NamedTuple):
 class GoalDraft:
     """A planned goal of an event (or of one element of it), with what the event says about its visitor.
 
-    own: the visitors that the event names, best first. refused: what was found instead, in words. The times are those
-    of the element. dry: it is stored and never sent.
+    own: the visitors that the event names, best first. refused: what was found instead, in words. dry: it is stored and
+    never sent. The times are the element's.
     """
 
     event: Event
@@ -133,7 +133,7 @@ class Goal:
     kind: str = "goal"
 
 
-# ------------------------------------------------- where it goes, what is answered, and what becomes of it
+# -------------------------------------------------------------------------- destinations, outcomes, settlements
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,25 +196,25 @@ class VisitorGoals:
 
 
 class Health(StrEnum):
-    """What an answer says about its destination."""
+    """What an answer shows about its destination."""
 
     SUCCESS = "success"  # it took a goal
-    TAKEN = "taken"  # it took a payment, which it may take of anybody
+    TAKEN = "taken"  # it took a payment, which it may take from anybody
     ANSWERED = "answered"  # it works, though this goal was refused
     FAILURE = "failure"  # not sent, refused for now, unconfirmed
     THROTTLED = "throttled"
     CONFIGURATION = "configuration"
     UNKNOWN_VISITOR = "unknown_visitor"
     KNOWN_VISITOR = "known_visitor"  # it took no goal, but it knows the visitor
-    SILENT = "silent"  # nothing
+    SILENT = "silent"  # the answer says nothing about it
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """The new state of a goal after an attempt; the store writes it if the attempt still owns the goal.
 
-    due_in_ms: until the next attempt or look. counts: the attempt counts towards back-off (in the store, a probe never
-    does).
+    due_in_ms: the time until the next attempt or look-up. counts: the attempt counts towards back-off (in the store, a
+    probe never does).
     """
 
     state: GoalState
@@ -224,14 +224,14 @@ class Settlement:
     message: str | None = None
     counts: bool = False
     unknown_visitor: bool = False  # it counts as one of the attempts after which an unknown visitor is given up
-    pause_ms: int = 0  # of a throttled destination
+    pause_ms: int = 0  # how long a throttled destination is paused
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A goal that only this worker may send, until the lease ends.
 
-    attempt_id: of the attempt that was recorded with the lease. probe: it is sent to a paused destination, to see
+    attempt_id: the attempt that was recorded with the lease. probe: the goal is sent to a paused destination, to see
     whether that works again.
     """
 
@@ -269,7 +269,10 @@ class UnconfirmedGoal:
 
 @dataclass(frozen=True, slots=True)
 class DeliveredGoal:
-    """A goal that is known to be delivered: its entry in a read-back belongs to no other goal. windows: as above."""
+    """A goal that is known to be delivered: its entry in a read-back belongs to no other goal.
+
+    windows: as in `UnconfirmedGoal`.
+    """
 
     description: str
     event_id: str | None
@@ -319,7 +322,7 @@ class LookOutcome(StrEnum):
 class LookDecision:
     """What a read-back decides for one goal.
 
-    looked: it counts as a look that could not tell. absent: the goal was not found. remote_id: DataFast's id of it.
+    looked: the read-back counts, although it could not tell. absent: it did not find the goal. remote_id: its id there.
     at_ms: when DataFast recorded it, by DataFast's clock. failure: the answer that could not tell.
     """
 
@@ -341,7 +344,7 @@ class LookDecision:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """Nothing can be claimed before until_ms, by the database's clock; None: nothing waits. now_ms: that clock."""
+    """Nothing can be claimed before until_ms (None: nothing waits). now_ms: the database's clock, as is until_ms."""
 
     until_ms: int | None
     now_ms: int
@@ -367,10 +370,10 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Whether an answer was written; it is not, if the lease was over.
+    """Whether an answer was written: it is not if the lease was over.
 
-    news: see `pauses.learn`. ready: the destination after it, for the rest of the transaction. doubted: the destination
-    is remembered not to know the visitor.
+    news: see `pauses.learn`. ready: the destination's readiness after it, for the rest of the transaction. doubted: the
+    destination is on record as not knowing the visitor.
     """
 
     written: bool

@@ -39,7 +39,7 @@ class TimestampSpec:
     places: tuple[Place, ...]  # empty: an element of the signature's value
     prefix: str = ""
     tolerance_s: int = 300
-    form: str | None = None  # seconds | milliseconds | iso: its exact form, for schemes that put nothing behind it
+    form: str | None = None  # seconds | milliseconds | iso: its exact form, if nothing separates it from the body
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class VerifySpec:
 
 @dataclass(frozen=True, slots=True)
 class EnvelopeSpec:
-    """Where type, id, time and test flag of an event are; each the first non-empty of several paths.
+    """Where the type, id, time and test flag of an event are: for each, the first non-empty of several paths.
 
     test_is: the value of `test` that marks a test event (Stripe: `livemode` is false).
     """
@@ -78,7 +78,7 @@ class EnvelopeSpec:
 
 @dataclass(frozen=True, slots=True)
 class FormerSpec:
-    """Where the previous release read type and id of an event, and whether it took that id for a signed one."""
+    """Where the previous release read an event's type and id, and whether it took that id for a signed one."""
 
     type: tuple[Path, ...] = ()
     id: tuple[Path, ...] = ()
@@ -184,9 +184,9 @@ class Source:
     secrets: the usable ones; without any the source is off. secret_names: the variables to name to the user.
     old_secrets: the numbers, from 1, of those that come from `<NAME>_OLD`.
     secret_problems: a sentence for each value that is evidently not a secret, also where another secret is usable.
-    people: where it names users and e-mail addresses, whom all sources of a website share.
+    people: where it names users and e-mail addresses, which all sources of a website share.
     links_named_by_provider: key names carry provider, account and mode; otherwise the source's name.
-    borrowed: fields of others that may carry a visitor: with the prefix `dfv_`, or where the destination knows it.
+    borrowed: fields for other purposes that may carry a visitor: with `dfv_` before it, or if the destination knows it.
     id_is_signed: False where the event id stands outside what is signed, so that the body's hash is a second key.
     named_types: those that its rules and links name, by name or glob; the same bytes under two of them are two events.
     former: how the previous release read type and id, if differently; only for recognising what it stored.
@@ -196,7 +196,7 @@ class Source:
     quiet: accepted events are answered with 204 and no body instead of 200.
     reads: the headers and parameters that its file or preset names: `header.idempotency-key`, in lower case.
     handovers: events by which a visitor can be handed over (`purchase`, `sign-up`, `booking`, `form` or `goal`).
-    ignored: why an event is never looked at by a rule.
+    ignored: the events that no rule ever sees, each with the reason.
     fingerprint: the code that makes dedupe keys, for a provider whose events have no id.
     objects: the code that knows the objects of a provider, where no path can name all their keys and visitors.
     object_ids: what the provider's ids of prices and products begin with: they have no place in a goal's name.

@@ -44,6 +44,6 @@ def ensure(conn: Connection, name: str, make: Callable[[], str]) -> str:
     if known is not None:
         return known
     driver_of(conn).execute(_MAKE, (name, make()))
-    settled = get(conn, name)
-    assert settled is not None
-    return settled
+    stored = get(conn, name)
+    assert stored is not None
+    return stored

@@ -59,7 +59,7 @@ def schema_state(store: Store) -> SchemaState:
 def _state(conn: Connection) -> SchemaState:
     found = _version(conn)
     if found is None:
-        return "empty" if _former(conn) is None and _require_no_tables(conn) else "older"
+        return "empty" if _former_revision(conn) is None and _require_no_tables(conn) else "older"
     if found not in REVISIONS:
         return "newer"
     return "current" if found == REVISIONS[-1] else "older"
@@ -71,23 +71,23 @@ def _version(conn: Connection) -> str | None:
     return conn.execute(text("SELECT version_num FROM bridge_version")).scalar()
 
 
-def _former(conn: Connection) -> str | None:
+def _former_revision(conn: Connection) -> str | None:
     """The revision that an earlier release wrote to `alembic_version`. None: that table is not ours.
 
     Another application's table is not even read, because its revisions may look like ours.
     """
-    if not _has(conn, _OURS) or not _has(conn, {"alembic_version": {"version_num"}}):
+    if not _has_tables(conn, _OURS) or not _has_tables(conn, {"alembic_version": {"version_num"}}):
         return None
     rows = set(conn.execute(text("SELECT version_num FROM alembic_version")).scalars())
     return next((revision for revision in _FORMER if rows & {revision}), None)
 
 
-def _has(conn: Connection, wanted: Mapping[str, set[str]]) -> bool:
+def _has_tables(conn: Connection, required: Mapping[str, set[str]]) -> bool:
     """Whether these tables exist with at least these columns."""
     found = inspect(conn)
     return all(
         found.has_table(table) and columns <= {column["name"] for column in found.get_columns(table)}
-        for table, columns in wanted.items()
+        for table, columns in required.items()
     )
 
 
@@ -98,22 +98,22 @@ def _require_no_tables(conn: Connection) -> bool:
             "the schema that DATABASE_URL leads to does not exist, or its role may not use it: run CREATE SCHEMA, or"
             " GRANT USAGE ON SCHEMA, in the database first"
         )
-    taken = sorted({*schema.metadata.tables} & set(conn.execute(text(_NAMES[conn.dialect.name])).scalars()))
-    if not taken:
+    conflicting = sorted({*schema.metadata.tables} & set(conn.execute(text(_LIST_NAMES[conn.dialect.name])).scalars()))
+    if not conflicting:
         return True
-    if _has(conn, _OURS):
+    if _has_tables(conn, _OURS):
         raise SchemaError(
             "the bridge's tables are there, but bridge_version does not say of which release: put a backup in place,"
             " then run `python -m bridge migrate`"
         )
-    more = f" and {len(taken) - 3} more" if len(taken) > 3 else ""
+    more = f" and {len(conflicting) - 3} more" if len(conflicting) > 3 else ""
     raise SchemaError(
-        f"the database has tables or other objects named {', '.join(taken[:3])}{more} that are not the bridge's:"
-        f" {_ELSEWHERE[conn.dialect.name]}. Nothing was changed."
+        f"the database has tables or other objects named {', '.join(conflicting[:3])}{more} that are not the bridge's:"
+        f" {_ADVICE[conn.dialect.name]}. Nothing was changed."
     )
 
 
-_NAMES: Final = {
+_LIST_NAMES: Final = {
     "sqlite": "SELECT name FROM sqlite_master",
     "postgresql": (
         "WITH mine AS (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
@@ -121,7 +121,7 @@ _NAMES: Final = {
         " UNION SELECT typname FROM pg_type WHERE typnamespace = (SELECT oid FROM mine)"
     ),
 }
-_ELSEWHERE: Final = {
+_ADVICE: Final = {
     "sqlite": "name another file in DATABASE_URL",
     "postgresql": (
         "give the bridge a database of its own, or a schema (CREATE SCHEMA bridge, and ?schema=bridge in DATABASE_URL)"
@@ -170,7 +170,7 @@ def _upgrade(conn: Connection) -> bool:
         conn.execute(text(f"SET LOCAL statement_timeout = {int(_STATEMENT_S * 1000)}"))
         conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 60000"))  # Alembic is imported meanwhile
         conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        _take_tables(conn)
+        _lock_tables(conn)
         limit(conn, _STATEMENT_S + ANSWER_S)
     state = _state(conn)
     if state in ("current", "newer"):
@@ -178,15 +178,15 @@ def _upgrade(conn: Connection) -> bool:
     if state == "empty":
         _create(conn)
     else:
-        _raise_from(conn, _former(conn) if _version(conn) is None else None)
+        _upgrade_from(conn, _former_revision(conn) if _version(conn) is None else None)
     return True
 
 
-def _take_tables(conn: Connection) -> None:
+def _lock_tables(conn: Connection) -> None:
     """Lock all tables at once: a migration holding one and waiting for another would block whoever needs both."""
     until = time.monotonic() + _LOCK_S
-    there = set(inspect(conn).get_table_names()) if _has(conn, _OURS) else set()
-    for name in sorted(there & {*schema.metadata.tables}):
+    existing = set(inspect(conn).get_table_names()) if _has_tables(conn, _OURS) else set()
+    for name in sorted(existing & {*schema.metadata.tables}):
         left_ms = int((until - time.monotonic()) * 1000)
         conn.execute(text(f"SET LOCAL lock_timeout = {max(1, left_ms)}"))
         conn.execute(text(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))
@@ -199,7 +199,7 @@ def _create(conn: Connection) -> None:
     conn.execute(text("INSERT INTO bridge_version VALUES (:newest)"), {"newest": REVISIONS[-1]})
 
 
-def _raise_from(conn: Connection, former: str | None) -> None:
+def _upgrade_from(conn: Connection, former: str | None) -> None:
     """Run the migrations. former: the revision to take over from `alembic_version`.
 
     That row stays and gets the newest revision, so that releases that read it treat the tables as current or newer, and

@@ -41,20 +41,20 @@ metadata = MetaData(
     }
 )
 
-_partial: list[tuple[Index, ColumnElement[bool]]] = []
+_partial_indexes: list[tuple[Index, ColumnElement[bool]]] = []
 
 
-def _of_some_rows(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
+def _partial_index(name: str, *columns: Column[Any], where: ColumnElement[bool]) -> None:
     """Add an index over the rows for which `where` is true."""
-    _partial.append((Index(name, *columns), where))
+    _partial_indexes.append((Index(name, *columns), where))
 
 
-def complete(*dialects: str) -> MetaData:
+def with_dialect_options(*dialects: str) -> MetaData:
     """The tables with the DDL options of these databases. Call it late: an option loads its dialect (30 to 40 ms).
 
     The options are sorted by name, so that a migration comes out the same whatever was loaded before.
     """
-    for index, where in _partial:
+    for index, where in _partial_indexes:
         options = index.dialect_options
         for dialect in sorted({*options, *dialects}):
             options.pop(dialect, None)
@@ -63,8 +63,8 @@ def complete(*dialects: str) -> MetaData:
 
 
 @event.listens_for(metadata, "before_create")
-def _complete_for(_metadata: MetaData, conn: Connection, **_options: Any) -> None:
-    complete(conn.dialect.name)
+def _add_dialect_options(_metadata: MetaData, conn: Connection, **_options: Any) -> None:
+    with_dialect_options(conn.dialect.name)
 
 
 def insert(table: Table, dialect: str) -> Insert:
@@ -115,10 +115,10 @@ events = Table(
     Index("ix_events_received_at_ms", "received_at_ms"),
     Index("ix_events_source_state_verdict", "source", "state", "verdict"),
 )
-_of_some_rows(  # bodies that retention has not deleted yet
+_partial_index(  # bodies that retention has not deleted yet
     "ix_events_with_body", events.c.received_at_ms, where=events.c.body.is_not(None)
 )
-_of_some_rows(  # events for which a rule failed and made no goal
+_partial_index(  # events for which a rule failed and made no goal
     "ix_events_failed",
     events.c.verdict,  # its only value, but SQLite prefers an index that begins with it
     events.c.received_at_ms,
@@ -185,14 +185,14 @@ goals = Table(
     Index("ix_goals_created_at_ms", "created_at_ms"),
 )
 
-_of_some_rows(  # the next goal to look up
+_partial_index(  # the next goal to look up
     "ix_goals_look_up",
     goals.c.state,  # its only value, but SQLite prefers an index that begins with it
     goals.c.look_up_at_ms,
     where=goals.c.state == "parked",
 )
 
-_of_some_rows(  # while no visitor is known: those never asked about first, then those asked longest ago
+_partial_index(  # while no visitor is known: those never asked about first, then those asked longest ago
     "ix_goals_unknown",
     goals.c.destination,
     goals.c.state,  # its only value, but SQLite prefers an index that begins with destination and state
@@ -201,21 +201,21 @@ _of_some_rows(  # while no visitor is known: those never asked about first, then
     goals.c.id,
     where=goals.c.state == "pending",
 )
-_of_some_rows("ix_goals_to_prove", goals.c.to_prove, where=goals.c.to_prove.is_not(None))
+_partial_index("ix_goals_to_prove", goals.c.to_prove, where=goals.c.to_prove.is_not(None))
 
-_of_some_rows(  # goals for which a visitor could be handed over
+_partial_index(  # goals for which a visitor could be handed over
     "ix_goals_handover", goals.c.source, goals.c.created_at_ms, where=goals.c.handover.is_not(None)
 )
-_of_some_rows(  # other goals without a visitor
+_partial_index(  # other goals without a visitor
     "ix_goals_unattributed",
     goals.c.source,
     goals.c.created_at_ms,
     where=and_(goals.c.state == "unattributed", goals.c.handover.is_(None)),
 )
-_of_some_rows(  # payments and other rows that are not goals: few, and counted separately
+_partial_index(  # payments and other rows that are not goals: few, and counted separately
     "ix_goals_payments", goals.c.destination, goals.c.state, where=goals.c.kind != "goal"
 )
-_of_some_rows(  # goals to tell the owner about; the few that were delivered come first
+_partial_index(  # goals to tell the owner about; the few that were delivered come first
     "ix_goals_notify", goals.c.state, goals.c.delivered_at_ms, where=goals.c.notify == "wanted"
 )
 
@@ -419,7 +419,7 @@ visitor_proofs = Table(
     Index("ix_visitor_proofs_visitor", "visitor"),
     Index("ix_visitor_proofs_made_at_ms", "made_at_ms"),
 )
-_of_some_rows(
+_partial_index(
     "ix_visitor_proofs_open",
     visitor_proofs.c.destination,
     visitor_proofs.c.again_at_ms,

@@ -168,8 +168,8 @@ def event_story(
     """
     line, moment = detail.line, describe.moment(conn, environ)
     goals = queries.goals_of(conn, detail, GOALS_MAX)
-    named = threads.of_event(conn, line.id)
-    thread = threads.about(conn, named) if named else threads.Thread()
+    named = threads.keys_of_event(conn, line.id)
+    thread = threads.linked_to_keys(conn, named) if named else threads.Thread()
     around = _nearest_events(thread.events, line.id)
     story = EventStory(
         sentence=describe.outcome(detail, moment),

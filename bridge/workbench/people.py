@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
     from bridge.settings import Settings
     from bridge.store import Store
-    from bridge.store.operator.tallies import Unnamed
+    from bridge.store.operator.tallies import GoalWithoutVisitor
 
 DAYS: Final = 30
 _CONTAINERS: Final = ("metadata", "custom_data", "meta_data", "notes", "hidden", "passthrough", "url_params", "tags")
@@ -99,7 +99,7 @@ def improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Improve
     with store.read() as conn:
         now = read_ms(conn)
         unnamed = tallies.unnamed(conn, now - DAYS * 86_400_000)
-        events = {event.id: event for event in history.some(conn, [goal.event_id for goal in unnamed])}
+        events = {event.id: event for event in history.events_by_id(conn, [goal.event_id for goal in unnamed])}
     if not unnamed:
         return Improvements()
     with_email = replace(settings, bridge_match_email="on")
@@ -135,7 +135,7 @@ def _emails(read: ReadEvent | None) -> Iterator[Key]:
 
 
 def _fields(
-    store: Store, rule_set: RuleSet, unnamed: Sequence[Unnamed], read: Mapping[int, ReadEvent]
+    store: Store, rule_set: RuleSet, unnamed: Sequence[GoalWithoutVisitor], read: Mapping[int, ReadEvent]
 ) -> tuple[UnreadField, ...]:
     """The most likely field of each source, with the number of goals that have it."""
     found: dict[tuple[str, str], UnreadField] = {}

@@ -60,7 +60,7 @@ def preview(store: Store, preparer: Preparer, ids: Sequence[int]) -> Iterator[Pr
     ordered = sorted(ids)
     for start in range(0, len(ordered), _PAGE):
         with store.read() as conn:
-            events = history.some(conn, ordered[start : start + _PAGE])
+            events = history.events_by_id(conn, ordered[start : start + _PAGE])
             yield from _page(conn, preparer, events, made)
 
 

@@ -45,5 +45,5 @@ def some(store: Store, ids: Sequence[int]) -> Iterator[list[Event]]:
     ordered = sorted(ids)
     for start in range(0, len(ordered), history.PAGE):
         with store.read() as conn:
-            events = history.some(conn, ordered[start : start + history.PAGE])
+            events = history.events_by_id(conn, ordered[start : start + history.PAGE])
         yield events

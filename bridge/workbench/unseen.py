@@ -103,7 +103,7 @@ class Search:
                 if left <= 0 or all(check.seen for check in checks):
                     break
                 with self._store.read() as conn:
-                    events = history.some(conn, ids[start : start + _PAGE])
+                    events = history.events_by_id(conn, ids[start : start + _PAGE])
                 left -= sum(len(event.body or b"") for event in events)
                 self._look(events, checks)
         return tuple(check.unseen_path() for check in self._checks if check.types and not check.seen)

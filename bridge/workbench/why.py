@@ -80,7 +80,7 @@ def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
     known.made = {detail.line.id: queries.goals_of(conn, detail) for detail in known.events}
     known.goals = [goal for goal_id in found.goals if (goal := queries.show_goal(conn, goal_id))]
     keys = keys_named(conn, text)
-    thread = threads.about(conn, keys) if keys else threads.of_visitor(conn, text.lower())
+    thread = threads.linked_to_keys(conn, keys) if keys else threads.linked_to_visitor(conn, text.lower())
     if thread.keys:
         known.thread = thread
         known.line = _events(conn, thread.events)
@@ -101,7 +101,7 @@ def named(conn: Connection, text: str) -> Named:
     for name in (f"ev_{text}", text) if text.isascii() and text.isdecimal() and len(text) < 7 else (text,):
         found = queries.find(conn, name)
         goals = queries.goals_by_id(conn, found.goals)
-        if keys_named(conn, name) or threads.of_visitor(conn, name.lower()).keys:
+        if keys_named(conn, name) or threads.linked_to_visitor(conn, name.lower()).keys:
             return Named(found.events, (), name)  # whose goals its page shows
         if found.events or goals:
             return Named(found.events, tuple(goals))
@@ -248,11 +248,13 @@ def find_person(conn: Connection, text: str) -> NamedPerson | None:
     if not name or len(name) > NAME_MAX:
         return None
     event = _EVENT.fullmatch(name)
-    keys = threads.of_event(conn, int(event[1])) if event else keys_named(conn, name)
+    keys = threads.keys_of_event(conn, int(event[1])) if event else keys_named(conn, name)
     if keys:
-        return NamedPerson(name, _in_words(name, keys, event is not None), keys, threads.about(conn, keys, ends=True))
+        return NamedPerson(
+            name, _in_words(name, keys, event is not None), keys, threads.linked_to_keys(conn, keys, ends=True)
+        )
     visitor = name.lower()
-    thread = threads.of_visitor(conn, visitor, ends=True)
+    thread = threads.linked_to_visitor(conn, visitor, ends=True)
     if thread.keys or queries.find(conn, visitor).goals:
         return NamedPerson(visitor, f"visitor {visitor}", (), thread, visitor)
     return None

@@ -116,7 +116,7 @@ def test_what_idles_is_given_back_and_the_one_in_use_is_kept(few, monkeypatch):
     until = time.monotonic() + 20
     while used() > 1 and time.monotonic() < until:
         time.sleep(0.1)
-        store.give_back()
+        store.close_idle()
     assert used() == 1
     store.close()
 

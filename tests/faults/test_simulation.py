@@ -82,7 +82,7 @@ def settling_asks_for_no_token(patch):
 
 @mutant
 def giving_back_asks_for_no_token(patch):
-    patch(statements, "_GIVE_BACK", without(statements._GIVE_BACK, "state = 'sending'", "lease_token = ?"))
+    patch(statements, "_RELEASE", without(statements._RELEASE, "state = 'sending'", "lease_token = ?"))
 
 
 @mutant

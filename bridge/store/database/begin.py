@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, Transaction
 
 from bridge.errors import StoreUnavailable
-from bridge.store.database.failures import UNANSWERED, is_over
+from bridge.store.database.failures import UNANSWERED, is_server_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,22 +75,22 @@ class Gate:
                 self._narrow_until_s = time.monotonic() + seconds
 
     def _enter(self, timeout_s: float, *, first: bool) -> None:
-        me = threading.get_ident()
+        thread_id = threading.get_ident()
         with self._lock:
-            if me in self._holders:
+            if thread_id in self._holders:
                 raise RuntimeError("a transaction was begun inside another one of the same thread")
             free = len(self._holders) < self._room
             if free and (first or not self._holders):
-                self._holders.add(me)
+                self._holders.add(thread_id)
                 return
-            bell = threading.Lock()
-            bell.acquire()
-            entry = (me, bell)
+            wakeup = threading.Lock()
+            wakeup.acquire()
+            entry = (thread_id, wakeup)
             (self._waiting.appendleft if first else self._waiting.append)(entry)
-        moment_s = min(timeout_s, GROW_FIRST_S if first else SHARE_S if free else GROW_S)
-        if bell.acquire(timeout=moment_s) or self._make_room(entry):
+        first_wait_s = min(timeout_s, GROW_FIRST_S if first else SHARE_S if free else GROW_S)
+        if wakeup.acquire(timeout=first_wait_s) or self._make_room(entry):
             return
-        if not bell.acquire(timeout=timeout_s - moment_s):
+        if not wakeup.acquire(timeout=timeout_s - first_wait_s):
             self._give_up(entry)
 
     def _make_room(self, entry: tuple[int, threading.Lock]) -> bool:
@@ -118,9 +118,9 @@ class Gate:
         with self._lock:
             self._holders.discard(threading.get_ident())
             if self._waiting and len(self._holders) < self._room:
-                holder, bell = self._waiting.popleft()
+                holder, wakeup = self._waiting.popleft()
                 self._holders.add(holder)
-                bell.release()
+                wakeup.release()
 
 
 # ---------------------------------------------------------------------------------------------------- a transaction
@@ -129,14 +129,14 @@ class Gate:
 class NotConnected(Exception):
     """No new connection could be opened. others: how many this process has open."""
 
-    def __init__(self, driver: Exception, others: int, *, crowded: bool) -> None:
+    def __init__(self, driver: Exception, others: int, *, out_of_connections: bool) -> None:
         super().__init__(str(driver))
         self.driver = driver
         self.others = others
-        self.crowded = crowded
+        self.out_of_connections = out_of_connections
 
 
-class _DiedInThePool(StoreUnavailable):
+class _DiedInPool(StoreUnavailable):
     """The server closed the connection, most likely while it was idle: a new one may work."""
 
 
@@ -166,7 +166,7 @@ def on_live_connection(engine: Engine, begun: Callable[[Engine], T]) -> T:
     """Begin a transaction, on a new connection if the pool's have died. At that point nothing is lost yet."""
     try:
         return begun(engine)
-    except _DiedInThePool:
+    except _DiedInPool:
         engine.dispose()  # the other idle ones have died, too
         return begun(engine)
 
@@ -187,7 +187,7 @@ def _begin(pooled: PoolProxiedConnection, kind: str) -> None:
         pooled.invalidate(error)
         if getattr(error, "sqlstate", None) == UNANSWERED:
             raise  # it would hardly answer on another one, and the caller has waited long enough
-        raise _DiedInThePool("the database closed the connection") from error
+        raise _DiedInPool("the database closed the connection") from error
     driver.limit_s = ANSWER_S
     pooled.info[USED] = time.monotonic()
 
@@ -200,7 +200,7 @@ def _relax(pooled: PoolProxiedConnection, driver: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def ended(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
+def discarding_dead(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
     """Discard a connection that has become useless, without a rollback.
 
     It may be closed, and a failing rollback would hide the first error. Or its server is the wrong one: a pooler left
@@ -210,7 +210,7 @@ def ended(holder: Connection | PoolProxiedConnection) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if getattr(driver, "closed", False) or is_over(error):
+        if getattr(driver, "closed", False) or is_server_lost(error):
             holder.invalidate(error)
         raise
 

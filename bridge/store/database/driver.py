@@ -57,20 +57,20 @@ class Driver:
         Returns the rows of `then` if it has RETURNING, otherwise those of the first statement.
         """
         if self.dialect == "postgresql":
-            return self.execute(_both(statement, then), (*values, *more))
+            return self.execute(_combined(statement, then), (*values, *more))
         found = self.execute(statement, values)
-        also = self.execute(then, more) if found else []
-        return also if _RETURNING in then else found
+        more_rows = self.execute(then, more) if found else []
+        return more_rows if _RETURNING in then else found
 
     def execute_in(self, statement: str, names: Sequence[Any], values: Sequence[Any] = ()) -> list[Row]:
         """Execute a statement with a list of names at `{names}`, which follows its other values."""
         found: list[Row] = []
         for start in range(0, len(names), _NAMES_MAX):
-            piece = tuple(names[start : start + _NAMES_MAX])
+            chunk = tuple(names[start : start + _NAMES_MAX])
             size = 1
-            while size < len(piece):
+            while size < len(chunk):
                 size *= 4
-            padded = piece + piece[-1:] * (size - len(piece))
+            padded = chunk + chunk[-1:] * (size - len(chunk))
             found += self.execute_raw(_with_names(statement, size, self.dialect), (*values, *padded))
         return found
 
@@ -122,7 +122,7 @@ def render(statement: str, dialect: str) -> str:
 
 
 @cache
-def _both(statement: str, then: str) -> str:
+def _combined(statement: str, then: str) -> str:
     condition, returning, columns = then.partition(_RETURNING)
     then = f"{condition} AND EXISTS (SELECT FROM done){returning}{columns}"
     answer = "more" if returning else "done"

@@ -101,7 +101,7 @@ class Store:
             translated(self.engine),
             self._begun(begin.with_driver, first=True) as pooled,
             closing(pooled),  # closing rolls back what was not committed
-            begin.ended(pooled),
+            begin.discarding_dead(pooled),
         ):
             yield Driver(pooled.driver_connection, self.dialect)
             pooled.commit()
@@ -133,7 +133,7 @@ class Store:
         self.engine.dispose()
         self._file.close()
 
-    def give_back(self) -> None:
+    def close_idle(self) -> None:
         """Close server connections that have been idle for some seconds: other processes may have none."""
         if self.dialect == "postgresql":
             from bridge.store.database import postgresql  # noqa: PLC0415 - loaded long since, but not with SQLite
@@ -158,7 +158,7 @@ class Store:
             self._begun(partial(begin.with_sqlalchemy, kind=kind), reads=kind == READ) as (conn, transaction),
             conn,
             transaction,
-            begin.ended(conn),
+            begin.discarding_dead(conn),
         ):
             if quick:
                 begin.limit(conn, WAIT_S)
@@ -179,7 +179,7 @@ class Store:
                 try:
                     found = begin.on_live_connection(self.engine, begun)
                 except begin.NotConnected as error:
-                    if time.monotonic() > until_s or not (error.others or error.crowded):
+                    if time.monotonic() > until_s or not (error.others or error.out_of_connections):
                         raise error.driver from None
                     self._gate.narrow(error.others, NARROW_S)
                     pause_s = 0.0 if error.others else _AGAIN_S
@@ -206,11 +206,11 @@ def open(  # noqa: A001 - read as store.open
         return Store(engine, file=file)
     from bridge.store.database import postgresql  # noqa: PLC0415 - psycopg, which a process on SQLite does not need
 
-    engine, made = postgresql.engine(parsed, pool_size, patience_s)
+    engine, connections = postgresql.engine(parsed, pool_size, patience_s)
     return Store(
         engine,
         file=NoFile(),
         gate=lambda: Gate(pool_size),
-        still_open=made.still_open,
+        still_open=connections.still_open,
         patience_s=max(WAIT_S, patience_s),
     )

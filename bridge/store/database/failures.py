@@ -1,10 +1,12 @@
 """Map all drivers' errors to the three errors that a caller can act on.
 
-StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed). StoreConflict: the same transaction can
-be retried at once (deadlock, serialization failure, a statement no longer prepared). SchemaError: migrate.
-Anything else is a bug in this program, and is raised unchanged.
-Messages contain only the driver's first line, because the rest may quote values.
-The drivers' classes are taken from the engine (PEP 249 gives them the same names), so only the driver in use is loaded.
+- StoreUnavailable: try later (disk full, locked, gone, shut down, not allowed).
+- StoreConflict: retry the same transaction at once (deadlock, serialization failure, a statement no longer prepared).
+- SchemaError: migrate.
+
+Anything else is a bug in this program, and is raised unchanged. Messages contain only the driver's first line, because
+the rest may quote values. The drivers' classes are taken from the engine (PEP 249 gives them the same names), so only
+the driver in use is loaded.
 """
 
 from __future__ import annotations
@@ -27,9 +29,10 @@ if TYPE_CHECKING:
     from bridge.errors import StoreError
 
 UNANSWERED: Final = "08006"  # connection_failure: our own time limit expired (bridge.store.database.postgresql)
-_OVER: Final = frozenset({UNANSWERED, "25006", "57P01", "57P02", "57P03"})  # read-only; shutting down, starting up
+# The server is read-only, shutting down or starting up, or did not answer.
+_SERVER_LOST: Final = frozenset({UNANSWERED, "25006", "57P01", "57P02", "57P03"})
 _CONFLICT: Final = frozenset({"40001", "40P01"})  # serialization failure, deadlock
-_UNPREPARED: Final = frozenset({"26000", "42P05"})  # a prepared statement is missing, or exists already
+_NOT_PREPARED: Final = frozenset({"26000", "42P05"})  # a prepared statement is missing, or exists already
 _CACHED_PLAN: Final = "cached plan"  # the words of 0A000 when a migration changed what a prepared statement returns
 _SCHEMA: Final = frozenset({"42P01", "42703", "3F000"})  # no such table, column, schema
 _LOCKED: Final = "55P03"  # a lock did not become free within lock_timeout
@@ -51,7 +54,7 @@ _SENTENCES: Final = {
 }
 
 # How servers and poolers say that they have no connection to spare; without a connection there is no error code.
-_CROWDED: Final = re.compile(
+_OUT_OF_CONNECTIONS: Final = re.compile(
     r"too many (?:clients|connections|database connections)|connection slots|no more connections|query_wait_timeout"
     r"|max(?:imum)? ?client|max clients|connection limit",
     re.IGNORECASE,
@@ -76,7 +79,7 @@ def translated(engine: Engine) -> Iterator[None]:
         raise StoreUnavailable("the database is busy: no connection came free in time") from None
     except (DBAPIError, driver.Error) as error:
         cause = getattr(error, "orig", error)
-        if getattr(error, "connection_invalidated", False) or is_over(error) or _is_unprepared(cause):
+        if getattr(error, "connection_invalidated", False) or is_server_lost(error) or _is_not_prepared(cause):
             engine.dispose()
         mapped = _mapped(cause, driver)
         if mapped is None:
@@ -84,20 +87,20 @@ def translated(engine: Engine) -> Iterator[None]:
         raise mapped from error
 
 
-def is_over(error: BaseException | None) -> bool:
+def is_server_lost(error: BaseException | None) -> bool:
     """Whether every connection to this server is useless from now on: a new one may reach another server."""
-    return getattr(getattr(error, "orig", error), "sqlstate", None) in _OVER
+    return getattr(getattr(error, "orig", error), "sqlstate", None) in _SERVER_LOST
 
 
-def _is_unprepared(error: BaseException | None) -> bool:
+def _is_not_prepared(error: BaseException | None) -> bool:
     """Whether a connection's prepared statements have become useless; those of a new connection work."""
     code = getattr(error, "sqlstate", None)
-    return code in _UNPREPARED or (code == "0A000" and _CACHED_PLAN in str(error))
+    return code in _NOT_PREPARED or (code == "0A000" and _CACHED_PLAN in str(error))
 
 
-def is_crowded(error: BaseException | None) -> bool:
+def is_out_of_connections(error: BaseException | None) -> bool:
     """Whether the server, or a pooler in front of it, had no connection to spare."""
-    return _CROWDED.search(str(error)) is not None
+    return _OUT_OF_CONNECTIONS.search(str(error)) is not None
 
 
 def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
@@ -113,13 +116,13 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
     code = getattr(error, "sqlstate", None)
     if code in _SCHEMA:
         return SchemaError(f"{MIGRATE} ({reason}; or may its role not use their schema?)")
-    if code in _CONFLICT or _is_unprepared(error):
+    if code in _CONFLICT or _is_not_prepared(error):
         return StoreConflict(f"the database ended the transaction, which can be tried again ({reason})")
     if code in _SENTENCES or READ_ONLY in reason:
         return StoreUnavailable(_SENTENCES.get(str(code), _SENTENCES["25006"]).format(reason))
     if code == _LOCKED or (isinstance(error, sqlite3.Error) and "locked" in reason):
         return StoreLocked(f"the database cannot be used just now: {reason}")
-    if not isinstance(error, sqlite3.Error) and is_crowded(error):
+    if not isinstance(error, sqlite3.Error) and is_out_of_connections(error):
         return StoreUnavailable(
             f"the database server has no connection to spare ({reason}): end what else uses it, or allow more"
             " (docs/operations.md, Connections)"

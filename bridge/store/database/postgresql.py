@@ -26,7 +26,7 @@ from sqlalchemy.pool import QueuePool
 from bridge.settings.database_url import search_path
 from bridge.store.database import begin
 from bridge.store.database.begin import LAZY, READ, USED, WAIT_S, WRITE
-from bridge.store.database.failures import READ_ONLY, UNANSWERED, is_crowded
+from bridge.store.database.failures import READ_ONLY, UNANSWERED, is_out_of_connections
 
 if TYPE_CHECKING:
     from psycopg.abc import Buffer, PQGen
@@ -36,22 +36,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PROMPT_S: Final = 3  # for what takes the server no time: accepting us (at each of its addresses), BEGIN, ROLLBACK
-_CONNECT_MOST_S: Final = 12  # if the URL sets its own limit
+_CONNECT_MAX_S: Final = 12  # if the URL sets its own limit
 _EXTRA_S: Final = 1.0  # for one more connection to be accepted while others work (a pooler may queue it)
 _POOL: Final = "bridge_pool"  # the pool that a connection was opened for
 _PLANS_S: Final = 10.0  # how long a plan is kept: tables grow, and it was made for their former size
-_IF_TOLD: Final = sys.maxsize  # prepare only statements that ask for it, however often the others run
+_ON_REQUEST: Final = sys.maxsize  # prepare only statements that ask for it, however often the others run
 
 _LIMITS: Final = "SET LOCAL statement_timeout = 10000; SET LOCAL lock_timeout = 2000"
 _IDLE: Final = "SET LOCAL idle_in_transaction_session_timeout"
 _READS: Final = f"{_IDLE} = 30000"
 _WRITES: Final = f"{_IDLE} = 10000"  # a client that the server no longer hears from must not keep its locks for long
-_SETTLED: Final = {  # whatever the URL says
+_FIXED: Final = {  # whatever the URL says
     "autocommit": True,
     "prepare_threshold": None,  # until it is known that there is no pooler in between
     "client_encoding": "utf8",
 }
-_CONNECT: Final = {
+_DEFAULTS: Final = {
     "application_name": "datafast-bridge",
     "target_session_attrs": "read-write",  # after a failover the old server may still answer, read-only
     "keepalives_idle": 20,
@@ -68,31 +68,38 @@ def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, OpenCon
     url = url.difference_update_query(["schema"])
     if "+" not in url.drivername:
         url = url.set(drivername="postgresql+psycopg")
-    new = create_engine(
+    new_engine = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=pool_size,
         max_overflow=0,
         pool_use_lifo=True,  # so that a connection that is not needed stays idle
         pool_timeout=WAIT_S,
-        connect_args={name: value for name, value in _CONNECT.items() if name not in url.query} | _SETTLED,
+        connect_args={name: value for name, value in _DEFAULTS.items() if name not in url.query} | _FIXED,
         hide_parameters=True,
     )
-    made = OpenConnections()
-    event.listen(new, "do_connect", partial(_do_connect, made, patience_s))
-    _listen_to_pool(new, path)
-    return new, made
+    connections = OpenConnections()
+    event.listen(new_engine, "do_connect", partial(_do_connect, connections, patience_s))
+    _listen_to_pool(new_engine, path)
+    return new_engine, connections
 
 
 def _do_connect(
-    made: OpenConnections, patience_s: float, _dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]
+    connections: OpenConnections,
+    patience_s: float,
+    _dialect: Any,
+    _record: Any,
+    args: list[Any],
+    options: dict[str, Any],
 ) -> WatchedConnection:
-    others = made.still_open()
+    others = connections.still_open()
+    answer_s = _EXTRA_S if others else max(PROMPT_S, patience_s)
     try:
-        connection = _connect(made, _EXTRA_S if others else max(PROMPT_S, patience_s), args, options)
+        connection = _new_connection(connections, answer_s, args, options)
     except psycopg.OperationalError as error:
-        raise begin.NotConnected(error, made.still_open(), crowded=is_crowded(error)) from None
-    made.add(connection)
+        out_of_connections = is_out_of_connections(error)
+        raise begin.NotConnected(error, connections.still_open(), out_of_connections=out_of_connections) from None
+    connections.add(connection)
     return connection
 
 
@@ -101,7 +108,7 @@ def _listen_to_pool(engine: Engine, path: str) -> None:
 
     @event.listens_for(engine, "connect")
     def prepare(connection: WatchedConnection, record: Any) -> None:
-        record.info.update(_begins(connection, path), **{_POOL: engine.pool})
+        record.info.update(_begin_statements(connection, path), **{_POOL: engine.pool})
 
     @event.listens_for(engine, "checkin")
     def take_back(connection: WatchedConnection | None, record: Any) -> None:
@@ -115,20 +122,20 @@ def _listen_to_pool(engine: Engine, path: str) -> None:
         context.invalidate_pool_on_disconnect = False  # that goes by the wall clock, which may jump; see `translated`
 
 
-def _begins(connection: WatchedConnection, path: str) -> dict[str, str]:
+def _begin_statements(connection: WatchedConnection, path: str) -> dict[str, str]:
     """How a connection's transactions begin: each with its limits, which a pooler would lose between transactions."""
-    lax = connection.lax  # a commit would be answered before it is on disk
+    commits_early = connection.commits_early  # a commit would be answered before it is on disk
     newer = connection.info.server_version >= 170_000
     limits = _LIMITS + ("; SET LOCAL transaction_timeout = 0" if newer else "") + path
     return {
-        WRITE: f"BEGIN; {limits}; {_WRITES}" + ("; SET LOCAL synchronous_commit = on" if lax else ""),
+        WRITE: f"BEGIN; {limits}; {_WRITES}" + ("; SET LOCAL synchronous_commit = on" if commits_early else ""),
         READ: f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}; {_READS}",
         LAZY: f"BEGIN; {limits}; {_WRITES}; SET LOCAL synchronous_commit = off",
     }
 
 
 class OpenConnections:
-    """The connections opened so far, as long as they are in use. Thread-safe, unlike a WeakSet.
+    """The connections opened so far that are still in use. Thread-safe, unlike a WeakSet.
 
     prepares: whether statements may be kept prepared, as far as known.
     """
@@ -169,8 +176,8 @@ class WatchedConnection(psycopg.Connection[Any]):
     """
 
     limit_s: float = PROMPT_S
-    lax: bool = False  # whether the server answers a commit before it is on disk
-    made: OpenConnections | None = None
+    commits_early: bool = False  # whether the server answers a commit before it is on disk
+    siblings: OpenConnections | None = None
     _planned_s: float = 0.0
 
     def begin(self, statement: str) -> None:
@@ -188,56 +195,58 @@ class WatchedConnection(psycopg.Connection[Any]):
             self.close()  # sends nothing that needs an answer
             raise Unanswered(f"it gave no answer for {self.limit_s:g} s") from None
         except (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement):
-            if self.made is not None:
-                self.made.prepares = False  # a pooler that did not reveal itself (see `_connect`)
+            if self.siblings is not None:
+                self.siblings.prepares = False  # a pooler that did not reveal itself (see `_new_connection`)
             raise
 
 
-def _connect(made: OpenConnections, answer_s: float, args: list[Any], options: dict[str, Any]) -> WatchedConnection:
+def _new_connection(
+    connections: OpenConnections, answer_s: float, args: list[Any], options: dict[str, Any]
+) -> WatchedConnection:
     """A new connection that has answered once.
 
     answer_s: limit for the first answer. A pooler in session mode accepts everybody, and answers once one of its few
     connections is free. In transaction mode it gives each transaction another server process, without the statements
     that an earlier one prepared. It reveals itself: the process id it first reports is its own, for cancel requests.
     """
-    connection = _connected(*args, **options)
+    connection = _opened(*args, **options)
     try:
         connection.limit_s = answer_s
         first = connection.execute("SELECT current_setting('synchronous_commit') = 'off', pg_backend_pid()")
-        [(connection.lax, process)] = first.fetchall()
+        [(connection.commits_early, process)] = first.fetchall()
     except BaseException:
         connection.close()
         raise
-    connection.limit_s, connection.made = PROMPT_S, made
-    direct = made.prepares and process == connection.info.backend_pid
-    connection.prepare_threshold = _IF_TOLD if direct else None
+    connection.limit_s, connection.siblings = PROMPT_S, connections
+    direct = connections.prepares and process == connection.info.backend_pid
+    connection.prepare_threshold = _ON_REQUEST if direct else None
     _adapt(connection)
     return connection
 
 
-def _connected(*args: Any, **options: Any) -> WatchedConnection:
-    """A new connection. If the URL sets a time limit, that one is used, up to _CONNECT_MOST_S."""
-    limit_s, most_s = int(options.get("connect_timeout", PROMPT_S)), _CONNECT_MOST_S
-    options["connect_timeout"] = limit_s if 0 < limit_s < most_s else most_s
+def _opened(*args: Any, **options: Any) -> WatchedConnection:
+    """A new connection. If the URL sets a time limit, that one is used, up to _CONNECT_MAX_S."""
+    limit_s, max_s = int(options.get("connect_timeout", PROMPT_S)), _CONNECT_MAX_S
+    options["connect_timeout"] = limit_s if 0 < limit_s < max_s else max_s
     try:
         return WatchedConnection.connect(*args, **options)
     except psycopg.OperationalError as error:
         if READ_ONLY not in str(error) or options.get("target_session_attrs") != "read-write":
             raise
-        made = WatchedConnection.connect(*args, **{**options, "target_session_attrs": "any"})
-        if _takes_writes(made):
-            return made
+        connection = WatchedConnection.connect(*args, **{**options, "target_session_attrs": "any"})
+        if _accepts_writes(connection):
+            return connection
         raise
 
 
-def _takes_writes(made: WatchedConnection) -> bool:
+def _accepts_writes(connection: WatchedConnection) -> bool:
     """Ask the server itself: pgbouncer repeats what it heard once, even after that server was promoted."""
-    made.execute("BEGIN")  # if it accepts no writes, pgbouncer is left within this transaction (see `ended`)
-    row = made.execute("SHOW transaction_read_only").fetchone()
+    connection.execute("BEGIN")  # if it accepts no writes, pgbouncer is left within this transaction (see `ended`)
+    row = connection.execute("SHOW transaction_read_only").fetchone()
     if row is None or row[0] != "off":
-        made.close()
+        connection.close()
         return False
-    made.rollback()
+    connection.rollback()
     return True
 
 

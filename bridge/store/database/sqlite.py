@@ -39,7 +39,7 @@ def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, 
     path = sqlite_file(str(url))
     file: File | NoFile = NoFile() if path is None else File(path)
     in_memory = url.database in (None, "", ":memory:")
-    made = create_engine(
+    new_engine = create_engine(
         url,
         poolclass=QueuePool,
         pool_size=1 if in_memory else pool_size,
@@ -50,11 +50,11 @@ def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, 
         hide_parameters=True,
     )
 
-    @event.listens_for(made, "do_connect")
+    @event.listens_for(new_engine, "do_connect")
     def connect(dialect: Any, _record: Any, cargs: list[str], cparams: dict[str, Any]) -> sqlite3.Connection:
         return file.connect(lambda name, **more: dialect.connect(name, **{**cparams, **more}), *cargs)
 
-    @event.listens_for(made, "connect")
+    @event.listens_for(new_engine, "connect")
     def prepare(connection: sqlite3.Connection, record: Any) -> None:
         record.info.update({READ: "BEGIN", WRITE: "BEGIN IMMEDIATE", LAZY: "BEGIN IMMEDIATE"})
         connection.create_function("bridge_now_ms", 0, clock)
@@ -62,13 +62,13 @@ def engine(url: URL, clock: Callable[[], int], pool_size: int) -> tuple[Engine, 
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
 
-    @event.listens_for(made, "checkin")
+    @event.listens_for(new_engine, "checkin")
     def restore(connection: sqlite3.Connection | None, record: Any) -> None:
         level = record.info.pop(LEVEL, None)
         if connection is not None and level is not None:
             connection.execute(f"PRAGMA synchronous={level}")
 
-    return made, file
+    return new_engine, file
 
 
 class NoFile:

@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     Window = tuple[int, int]  # milliseconds, both ends included
 
 BURST: Final = 2  # slots of the rate limit
-EVERY_FIFTH: Final = 5  # one slot in this many goes to the newest goal
-EVERY_THIRD: Final = 3  # one slot in this many goes to a proof, if one is due
+NEWEST_EVERY: Final = 5  # one slot in this many goes to the newest goal
+PROOF_EVERY: Final = 3  # one slot in this many goes to a proof, if one is due
 UNKNOWN_SHARE: Final = 10  # while no visitor is known, one request in this many is for an unknown one
 ASKED_AGAIN_MS: Final = 3_600_000  # and each of them is asked about again after this time at the earliest
-IN_LINE: Final = 50  # how many of the longest-waiting goals are checked for a look-up that holds them up
+QUEUE_HEAD: Final = 50  # how many of the longest-waiting goals are checked for a look-up that holds them up
 
 
 def claim(
@@ -98,7 +98,7 @@ def _take_turn(conn: Connection, due: DueGoal, ready: Readiness, interval: int) 
     """While no visitor is known, limit how often an unknown one is asked about."""
     if due.unknown_at_ms and ready.unknown_turn_ms is not None:
         at_ms = ready.now_ms + UNKNOWN_SHARE * interval // 1000
-        statements.next_unknown(conn, due.goal.destination, at_ms)
+        statements.set_unknown_turn(conn, due.goal.destination, at_ms)
 
 
 def _begin(
@@ -124,12 +124,12 @@ def release(conn: Connection, claimed: Claim | LookClaim | ProofClaim) -> bool:
     A goal's attempt is deleted with it.
     """
     if isinstance(claimed, Claim):
-        if not statements.give_back(conn, claimed):
+        if not statements.release_goal(conn, claimed):
             return False
     elif isinstance(claimed, LookClaim):
-        statements.give_back_group(conn, claimed.token)
+        statements.release_group(conn, claimed.token)
     else:
-        statements.give_back_proof(conn, claimed)
+        statements.release_proof(conn, claimed)
     statements.release_probe(conn, claimed.destination, claimed.token)
     return True
 
@@ -138,55 +138,58 @@ def settle(
     conn: Connection,
     claim: Claim,
     outcome: Outcome,
-    ruling: Settlement,
+    settlement: Settlement,
     *,
     trusted_clock: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write the outcome of an attempt, unless its lease has expired. trusted_clock: our time (`Timekeeper`)."""
-    doubted = statements.settle(conn, claim, outcome, ruling)
+    doubted = statements.settle(conn, claim, outcome, settlement)
     if doubted is None:
         return Settled(written=False)
-    settled = pauses.learn(conn, claim, ruling, server_now_ms=outcome.server_now_ms, trusted_clock=trusted_clock)
+    settled = pauses.learn(conn, claim, settlement, server_now_ms=outcome.server_now_ms, trusted_clock=trusted_clock)
     return replace(settled, doubted=doubted)
 
 
 def settle_look(
     conn: Connection,
     look: LookClaim,
-    rulings: Iterable[LookDecision],
+    decisions: Iterable[LookDecision],
     *,
     health: Settlement,
     server_now_ms: int | None = None,
     trusted_clock: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write the result of a read-back, unless the lease has expired."""
-    mine = [ruling for ruling in rulings if statements.settle_look(conn, look, ruling)]
-    for ruling in mine:
-        state = ruling.settlement.state
-        if ruling.goal.restored and state in (GoalState.DELIVERED, GoalState.PENDING):
-            restoring.end_doubt(conn, ruling.goal.goal.id, sent=state is GoalState.DELIVERED)
-    if not mine:
+    written = [decision for decision in decisions if statements.settle_look(conn, look, decision)]
+    for decision in written:
+        state = decision.settlement.state
+        if decision.goal.restored and state in (GoalState.DELIVERED, GoalState.PENDING):
+            restoring.end_doubt(conn, decision.goal.goal.id, sent=state is GoalState.DELIVERED)
+    if not written:
         return Settled(written=False)
     return pauses.learn(conn, look, health, server_now_ms=server_now_ms, trusted_clock=trusted_clock)
 
 
 def take_back(conn: Connection, claim: Claim) -> None:
     """The answer to the claim was lost, so nothing was sent: release the goal, whether or not the claim was written."""
-    if statements.give_back(conn, claim, confirmed=False):
+    if statements.release_goal(conn, claim, confirmed=False):
         statements.release_probe(conn, claim.destination, claim.token)
 
 
-# ------------------------------------------------------------------------------------------------- whose turn it is
+# ------------------------------------------------------------------------------------------------- what comes next
 
 
 def _choose(conn: Connection, destination: str, ready: Readiness, *, restored: bool) -> Group | str | DueGoal | NotYet:
-    """Choose what is next: a group to look up, a visitor to prove or a goal to send. restored: was there a restore?"""
+    """Choose what is next: a group to look up, a visitor to prove or a goal to send.
+
+    restored: whether a backup was restored.
+    """
     now = ready.now_ms
     look = _look_first(conn, destination, ready, restored=restored) if ready.looks and not ready.probing else None
     if look is not None:
         return look
-    proofs_turn = not ready.probing and ready.slots % EVERY_THIRD == EVERY_THIRD - 1
-    proof = statements.proof_due(conn, destination, now) if proofs_turn else None
+    is_proof_turn = not ready.probing and ready.slots % PROOF_EVERY == PROOF_EVERY - 1
+    proof = statements.proof_due(conn, destination, now) if is_proof_turn else None
     chosen: Group | str | DueGoal | NotYet | None = proof or _next_goal(conn, destination, ready)
     if chosen is None and ready.looks and (ready.probing or restored):
         chosen = statements.look_due(conn, destination, now)
@@ -199,19 +202,19 @@ def _look_first(conn: Connection, destination: str, ready: Readiness, *, restore
     look = statements.look_due(conn, destination, now, restored=False if restored else None)
     if look is not None or not restored or ready.slots % 2 == 0:
         return look
-    hindering = statements.look_that_hinders(conn, destination, now, IN_LINE)
-    return hindering or statements.look_due(conn, destination, now, restored=True)
+    holding_up = statements.look_holding_up(conn, destination, now, QUEUE_HEAD)
+    return holding_up or statements.look_due(conn, destination, now, restored=True)
 
 
 def _next_goal(conn: Connection, destination: str, ready: Readiness) -> DueGoal | NotYet | None:
     """The next goal to send. NotYet: look again immediately."""
     now = ready.now_ms
-    newest = ready.slots % EVERY_FIFTH == EVERY_FIFTH - 1
+    newest = ready.slots % NEWEST_EVERY == NEWEST_EVERY - 1
     if ready.unknown_turn_ms is None:
         return statements.due_goal(conn, destination, now, newest=newest, fresh=False)
     due = statements.due_goal(conn, destination, now, newest=newest, fresh=True)
     if due is None and ready.unknown_turn_ms <= now:
-        due = statements.longest_ago(conn, destination, now, now - ASKED_AGAIN_MS)
+        due = statements.least_recently_asked(conn, destination, now, now - ASKED_AGAIN_MS)
     if due is None:
         return None
     asked_at = statements.last_asked_ms(conn, due.goal)
@@ -251,7 +254,7 @@ def _next_due(conn: Connection, destination: str, ready: Readiness) -> int | Non
     return min((time for time in times if time is not None and time > now), default=None)
 
 
-# ----------------------------------------------------------------------------------------------- what is in doubt
+# ------------------------------------------------------------------------------------------------- goals in doubt
 
 
 def _lease_group(
@@ -288,18 +291,19 @@ def _windows(
     DataFast's clock was known, it may have been equal to ours, or off by as much as was found later.
     """
     found: dict[int, list[Window]] = {}
-    attempts = statements.arrived(conn, goal_ids)
+    attempts = statements.maybe_arrived(conn, goal_ids)
     answered = {goal_id for goal_id, outcome, *_ in attempts if outcome == "delivered"}
     for goal_id, outcome, started_at_ms, ended_at_ms, server_started_at_ms in attempts:
         if goal_id in answered and outcome != "delivered":
             continue
-        took_ms = (now if ended_at_ms is None else ended_at_ms) - started_at_ms
-        took_ms = took_ms if took_ms >= 0 else lease_ms
+        duration_ms = (now if ended_at_ms is None else ended_at_ms) - started_at_ms
+        duration_ms = duration_ms if duration_ms >= 0 else lease_ms
         start = end = server_started_at_ms
         if start is None or end is None:
             start, end = started_at_ms + min(skew_ms, 0), started_at_ms + max(skew_ms, 0)
-            start = start if started_at_ms <= now + lease_ms else 0  # by a clock that was ahead: at any time
-        found.setdefault(goal_id, []).append((start, end + took_ms))
+            if started_at_ms > now + lease_ms:
+                start = 0  # it was timed by a clock that was ahead, so it may have begun at any time
+        found.setdefault(goal_id, []).append((start, end + duration_ms))
     return {goal_id: tuple(spans) for goal_id, spans in found.items()}
 
 
@@ -356,21 +360,21 @@ def sweep(
     expiry_clock: `Timekeeper.expiry_clock`, which decides whether a goal is too old. Goals that are too old only
     because the clock jumped are held.
     """
-    free = statements.free_vanished(conn)
+    freed = statements.release_vanished(conn)
     doubtful = [row.id for row in conn.execute(_IN_DOUBT, {"settling_ms": settling_ms})]
     if doubtful:
-        conn.execute(_VANISHED, {"doubtful": doubtful})
+        conn.execute(_END_VANISHED, {"doubtful": doubtful})
     gaps = jumps.recall(conn).gaps
     jumps.hold_too_old(conn, gaps)
     # Another process may have made such a goal in the meantime: the next sweep holds it.
     too_old = _TOO_OLD.where(~jumps.grew_too_old(gaps)) if gaps else _TOO_OLD
-    old = [row.id for row in conn.execute(too_old, {"until": expiry_clock(conn)})]
-    return free, doubtful, old
+    expired = [row.id for row in conn.execute(too_old, {"until": expiry_clock(conn)})]
+    return freed, doubtful, expired
 
 
 def anything_to_sweep(conn: Connection) -> bool:
     """Whether `sweep` would find anything: a read that saves idle workers a write."""
-    return conn.execute(_ANYTHING).first() is not None
+    return conn.execute(_ANY_TO_SWEEP).first() is not None
 
 
 # Whatever DataFast records only once, however often it is sent, is sent again without a look-up.
@@ -393,7 +397,7 @@ _IN_DOUBT: Final = (
 )
 
 # Its end is unknown; no other goal of its visitor and name was sent until now.
-_VANISHED: Final = (
+_END_VANISHED: Final = (
     update(attempts)
     .where(
         attempts.c.goal_id.in_(bindparam("doubtful", expanding=True)),
@@ -415,7 +419,7 @@ _TOO_OLD: Final = (
     .returning(goals.c.id)
 )
 
-_ANYTHING: Final = (
+_ANY_TO_SWEEP: Final = (
     select(goals.c.id)
     .where(
         or_(

@@ -55,12 +55,12 @@ class Pause:
 _PAUSE_VALUES: Final = len(fields(Pause))
 
 
-def next_pause(pause: Pause, ruling: Settlement, *, visitor: str, token: str, now: int) -> Pause:
-    """The state of a destination after an answer. Pure."""
+def next_pause(pause: Pause, settlement: Settlement, *, visitor: str, token: str, now: int) -> Pause:
+    """What an answer makes of a destination's pause. Pure."""
     if pause.kind is not None and pause.probe_token != token:
-        return replace(pause, unknown=(), unknown_since_ms=None) if ruling.health in _KNOWN else pause
+        return replace(pause, unknown=(), unknown_since_ms=None) if settlement.health in _KNOWN else pause
     pause = replace(pause, probe_token=None)
-    match ruling.health:
+    match settlement.health:
         case Health.SUCCESS | Health.KNOWN_VISITOR:
             return Pause()
         case Health.TAKEN | Health.ANSWERED:
@@ -68,11 +68,12 @@ def next_pause(pause: Pause, ruling: Settlement, *, visitor: str, token: str, no
         case Health.UNKNOWN_VISITOR:
             return _unknown(_answered(pause), visitor, now)
         case Health.THROTTLED:
-            return _close(pause, pause.kind or "throttled", ruling.message, now, ruling.pause_ms, pause.step_ms)
+            kind, wait_ms = pause.kind or "throttled", settlement.pause_ms
+            return _begin_pause(pause, kind, settlement.message, now, wait_ms, pause.step_ms)
         case Health.CONFIGURATION:
-            return _stretch(pause, "configuration", ruling.message, now)
+            return _extend(pause, "configuration", settlement.message, now)
         case Health.FAILURE:
-            return _failed(pause, ruling, now)
+            return _failed(pause, settlement, now)
         case Health.SILENT:
             return replace(pause, not_before_ms=min(pause.not_before_ms, now))
 
@@ -87,28 +88,28 @@ def _answered(pause: Pause) -> Pause:
 
 
 def _unknown(pause: Pause, visitor: str, now: int) -> Pause:
-    seen = fingerprint(visitor)
+    hashed = fingerprint(visitor)
     if pause.unknown_since_ms is not None:
         return pause
-    row = pause.unknown if seen in pause.unknown else (*pause.unknown, seen)
-    return replace(pause, unknown=row, unknown_since_ms=now if len(row) >= UNKNOWN_IN_ROW else None)
+    streak = pause.unknown if hashed in pause.unknown else (*pause.unknown, hashed)
+    return replace(pause, unknown=streak, unknown_since_ms=now if len(streak) >= UNKNOWN_IN_ROW else None)
 
 
-def _failed(pause: Pause, ruling: Settlement, now: int) -> Pause:
+def _failed(pause: Pause, settlement: Settlement, now: int) -> Pause:
     pause = replace(pause, failures=pause.failures + 1)
     if pause.kind is not None:
-        return _stretch(pause, pause.kind, pause.reason, now)
+        return _extend(pause, pause.kind, pause.reason, now)
     if pause.failures >= FAILURES_IN_ROW:
-        reason = f"{pause.failures} attempts in a row failed; the last one: {ruling.message}"
-        return _stretch(pause, "failures", reason, now)
+        reason = f"{pause.failures} attempts in a row failed; the last one: {settlement.message}"
+        return _extend(pause, "failures", reason, now)
     return pause
 
 
-def _stretch(pause: Pause, kind: str, reason: str | None, now: int) -> Pause:
+def _extend(pause: Pause, kind: str, reason: str | None, now: int) -> Pause:
     """Begin a pause with the first step, or extend it by twice the last one."""
     first = FIRST_STEP_MS.get(kind, FIRST_STEP_MS["failures"])
     step = first if pause.step_ms == 0 else doubled(pause.step_ms, 1, LAST_STEP_MS)
-    return _close(pause, kind, reason, now, step, step)
+    return _begin_pause(pause, kind, reason, now, step, step)
 
 
 def doubled(first_ms: int, times: int, last_ms: int) -> int:
@@ -116,7 +117,7 @@ def doubled(first_ms: int, times: int, last_ms: int) -> int:
     return min(first_ms << min(times, _DOUBLED_MAX), last_ms)
 
 
-def _close(pause: Pause, kind: str, reason: str | None, now: int, wait_ms: int, step_ms: int) -> Pause:
+def _begin_pause(pause: Pause, kind: str, reason: str | None, now: int, wait_ms: int, step_ms: int) -> Pause:
     return replace(
         pause,
         kind=kind,
@@ -132,7 +133,7 @@ def fingerprint(visitor: str) -> str:
     return hashlib.sha256(visitor.encode()).hexdigest()[:16]
 
 
-# --------------------------------------------------------------------------------------------- as the store has it
+# ------------------------------------------------------------------------------------------------- as it is stored
 
 
 def readiness(conn: Connection, destination: str, *, lock: bool = False) -> Readiness:
@@ -149,7 +150,7 @@ def none_known(conn: Connection, destination: str, visitor: str) -> bool:
 def learn(
     conn: Connection,
     claim: Claim | LookClaim | ProofClaim,
-    ruling: Settlement,
+    settlement: Settlement,
     *,
     server_now_ms: int | None = None,
     trusted_clock: Callable[[Connection], int | None] = read_ms,
@@ -165,17 +166,17 @@ def learn(
     if found is None:
         return Settled(written=True)
     before, now = found.pause, found.now_ms
-    then = next_pause(before, ruling, visitor=claim.visitor, token=claim.token, now=now)
-    delivered = ruling.health in _TOOK
-    if then != before or (delivered and not _is_recent(found.success_at_ms, now)):
-        statements.write_pause(conn, destination, _values(then), now if delivered else None)
+    after = next_pause(before, settlement, visitor=claim.visitor, token=claim.token, now=now)
+    delivered = settlement.health in _TOOK
+    if after != before or (delivered and not _is_recent(found.success_at_ms, now)):
+        statements.write_pause(conn, destination, _values(after), now if delivered else None)
     if server_now_ms is not None and (our_now_ms := trusted_clock(conn)) is not None:
         skew_now_ms = server_now_ms - our_now_ms
         if found.skew_ms is None or abs(found.skew_ms - skew_now_ms) > 1_500:
             statements.write_skew(conn, destination, skew_now_ms)
-    if before.kind is not None and then.kind is None:
-        _forgive(conn, destination, before, now)
-    return Settled(written=True, news=_news(before, then), ready=_ready(found, then))
+    if before.kind is not None and after.kind is None:
+        _exclude_pause(conn, destination, before, now)
+    return Settled(written=True, news=_change(before, after), ready=_ready(found, after))
 
 
 def _is_recent(at_ms: int | None, now: int) -> bool:
@@ -183,21 +184,21 @@ def _is_recent(at_ms: int | None, now: int) -> bool:
     return at_ms is not None and 0 <= now - at_ms < RECENT_MS
 
 
-def _ready(found: _Known, then: Pause) -> Readiness:
-    turn_ms = None if then.unknown_since_ms is None else found.unknown_turn_ms
-    pausing = then.not_before_ms, then.kind is not None
+def _ready(found: _State, after: Pause) -> Readiness:
+    turn_ms = None if after.unknown_since_ms is None else found.unknown_turn_ms
+    pausing = after.not_before_ms, after.kind is not None
     return Readiness(*pausing, found.slots, found.now_ms, turn_ms, found.restores, found.looks)
 
 
-def _news(before: Pause, then: Pause) -> str | None:
-    if (before.kind is None) is not (then.kind is None):
-        return "reopened" if then.kind is None else "paused"
-    if (before.unknown_since_ms is None) is not (then.unknown_since_ms is None):
-        return "known" if then.unknown_since_ms is None else "none_known"
+def _change(before: Pause, after: Pause) -> str | None:
+    if (before.kind is None) is not (after.kind is None):
+        return "reopened" if after.kind is None else "paused"
+    if (before.unknown_since_ms is None) is not (after.unknown_since_ms is None):
+        return "known" if after.unknown_since_ms is None else "none_known"
     return None
 
 
-class _Known(NamedTuple):
+class _State(NamedTuple):
     """A destination's row. skew_ms: DataFast's clock minus ours."""
 
     pause: Pause
@@ -210,27 +211,27 @@ class _Known(NamedTuple):
     looks: bool
 
 
-def _read(conn: Connection, destination: str) -> _Known | None:
+def _read(conn: Connection, destination: str) -> _State | None:
     """The known state of a destination, and the current time. Locks the row."""
     row = statements.pause(conn, destination)
     if row is None:
         return None
     *values, unknown = row[:_PAUSE_VALUES]
-    return _Known(Pause(*[*values, tuple(json.loads(unknown))]), *row[_PAUSE_VALUES:])
+    return _State(Pause(*[*values, tuple(json.loads(unknown))]), *row[_PAUSE_VALUES:])
 
 
 def _values(pause: Pause) -> tuple[Any, ...]:
     return (*astuple(pause)[:-1], json.dumps(pause.unknown))
 
 
-def _forgive(conn: Connection, destination: str, pause: Pause, now: int) -> None:
+def _exclude_pause(conn: Connection, destination: str, pause: Pause, now: int) -> None:
     """Exclude the time for which a destination was paused from the 72 h of its goals."""
     if pause.since_ms is None:
         return
     began = case((goals.c.first_try_at_ms > pause.since_ms, goals.c.first_try_at_ms), else_=pause.since_ms)
-    tried = goals.c.state.in_(("pending", "unconfirmed")), goals.c.first_try_at_ms.is_not(None)
-    longer = update(goals).where(goals.c.destination == destination, *tried)
-    conn.execute(longer.values(paused_ms=goals.c.paused_ms + (now - began)))
+    was_tried = goals.c.state.in_(("pending", "unconfirmed")), goals.c.first_try_at_ms.is_not(None)
+    affected = update(goals).where(goals.c.destination == destination, *was_tried)
+    conn.execute(affected.values(paused_ms=goals.c.paused_ms + (now - began)))
 
 
 def reopen(conn: Connection, destination: str) -> None:
@@ -239,7 +240,7 @@ def reopen(conn: Connection, destination: str) -> None:
     if found is None or found.pause.kind is None:
         return
     statements.write_pause(conn, destination, _values(Pause()))
-    _forgive(conn, destination, found.pause, found.now_ms)
+    _exclude_pause(conn, destination, found.pause, found.now_ms)
 
 
 def clock_skew_ms(conn: Connection, destination: str) -> int:
@@ -250,15 +251,15 @@ def clock_skew_ms(conn: Connection, destination: str) -> int:
 
 def ensure(conn: Connection, destination: str, key_fingerprint: str) -> None:
     """Create a destination's row; a new key ends what the old one caused."""
-    mine = destinations.c.name == destination
-    known = conn.execute(select(destinations.c.key_fingerprint).where(mine)).first()
+    is_destination = destinations.c.name == destination
+    known = conn.execute(select(destinations.c.key_fingerprint).where(is_destination)).first()
     if known is None:
         insert_once(conn, destinations, {"name": destination, "key_fingerprint": key_fingerprint})
     elif known.key_fingerprint != key_fingerprint:
         reopen(conn, destination)
         _forget_strangers(conn, destination)
         values = {"key_fingerprint": key_fingerprint, "unknown_visitors": "[]", "unknown_since_ms": None}
-        conn.execute(update(destinations).where(mine).values(**values))
+        conn.execute(update(destinations).where(is_destination).values(**values))
 
 
 def _forget_strangers(conn: Connection, destination: str) -> None:
@@ -267,8 +268,8 @@ def _forget_strangers(conn: Connection, destination: str) -> None:
     A parked goal does not record which unknown visitors of its purchase were passed over, so every parked goal is
     looked at. A goal that was given up because its only visitor was unknown waits again.
     """
-    of_others = visitor_proofs.c.destination == destination, visitor_proofs.c.known.is_not(True)
-    conn.execute(delete(visitor_proofs).where(*of_others))
+    not_known = visitor_proofs.c.destination == destination, visitor_proofs.c.known.is_not(True)
+    conn.execute(delete(visitor_proofs).where(*not_known))
     here = goals.c.destination == destination
     unknown = {"unknown_at_ms": 0, "unknown_visitor_tries": 0, "due_at_ms": now_ms()}
     conn.execute(update(goals).where(here, goals.c.state == "pending", goals.c.unknown_at_ms > 0).values(**unknown))

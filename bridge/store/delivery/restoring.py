@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 REASON: Final = "restored"  # of an unconfirmed goal
-TRY: Final = "restored "  # and the visitor: the lease token of the attempt that represents the unknown span
-SLACK_MS: Final = 2_000  # how far a provider's clock may be ahead of ours, besides the time that a restore takes
-EARLIER_MS: Final = 60_000  # or ahead of DataFast's: a goal is not recorded before its event happened
+MARK: Final = "restored "  # and the visitor: the lease token of the attempt that represents the unknown span
+TOLERANCE_MS: Final = 2_000  # how far a provider's clock may be ahead of ours, besides the time that a restore takes
+CLOCK_TOLERANCE_MS: Final = 60_000  # or ahead of DataFast's: a goal is not recorded before its event happened
 REPEATS_MS: Final = 7 * 86_400_000  # for how long an event that states no time may repeat an older one
 VISITORS_MAX: Final = 200  # visitors whose goals one transaction puts in doubt
 SPANS_MAX: Final = 20
@@ -58,18 +58,18 @@ class Unfinished:
 # -------------------------------------------------------------------------------------------------- the restore
 
 
-def spans(known: str | None) -> tuple[Span, ...]:
+def spans(recorded: str | None) -> tuple[Span, ...]:
     """Every reported restore, the latest last. known: the fact in which they are recorded."""
-    return () if known is None else tuple(Span(*span) for span in json.loads(known))
+    return () if recorded is None else tuple(Span(*span) for span in json.loads(recorded))
 
 
 def remember(conn: Connection, from_ms: int, at_ms: int) -> Span:
     """Record a restore. If reported again before anything new was stored, it is the same one, and its span ends now."""
-    known = list(spans(facts.get(conn, FACT)))
+    recorded = list(spans(facts.get(conn, FACT)))
     span = Span(from_ms, at_ms)
-    if known and from_ms <= known[-1].at_ms:
-        span = Span(min(from_ms, known.pop().from_ms), at_ms)
-    facts.put(conn, FACT, json.dumps([*known, span][-SPANS_MAX:]))
+    if recorded and from_ms <= recorded[-1].at_ms:
+        span = Span(min(from_ms, recorded.pop().from_ms), at_ms)
+    facts.put(conn, FACT, json.dumps([*recorded, span][-SPANS_MAX:]))
     return span
 
 
@@ -130,28 +130,28 @@ def doubt(
     Goals of other visitors that wait for the same reason are put in doubt along with it, a batch at a time.
     readback_ms: how long after a restore a look-up is worthwhile, and how long after that a single one is enough.
     """
-    whose = {"destination": destination, "visitor": visitor}
-    if not any(conn.execute(_ANY_OF_ONE, {**whose, "at": span.at_ms}).first() for span in restores):
+    target = {"destination": destination, "visitor": visitor}
+    if not any(conn.execute(_ANY_OF_VISITOR, {**target, "at": span.at_ms}).first() for span in restores):
         return False
-    doubtful = {goal_id for span in restores for goal_id in _span(conn, span, whose)}
+    doubtful = {goal_id for span in restores for goal_id in _mark_span(conn, span, target)}
     if doubtful:
         worth_ms = restores[-1].at_ms + readback_ms[0]
         conn.execute(_DOUBT, {"ids": sorted(doubtful), "from": worth_ms, "sure": worth_ms + readback_ms[1]})
     return True
 
 
-def _span(conn: Connection, span: Span, whose: dict[str, str]) -> Sequence[int]:
+def _mark_span(conn: Connection, span: Span, target: dict[str, str]) -> Sequence[int]:
     """Record for some goals that they may have been sent within the span; return their ids."""
-    visitors = {whose["visitor"], *conn.execute(_WHOSE, {**whose, "at": span.at_ms}).scalars()}
-    chosen = conn.execute(_OF_MANY, {**whose, "at": span.at_ms, "visitors": sorted(visitors)}).scalars().all()
+    visitors = {target["visitor"], *conn.execute(_VISITORS, {**target, "at": span.at_ms}).scalars()}
+    chosen = conn.execute(_OF_VISITORS, {**target, "at": span.at_ms, "visitors": sorted(visitors)}).scalars().all()
     if chosen:
-        conn.execute(_MARK, {"ids": chosen, "from": span.from_ms, "at": span.at_ms})
+        conn.execute(_WRITE_MARKS, {"ids": chosen, "from": span.from_ms, "at": span.at_ms})
     return chosen
 
 
 def is_restore_mark() -> ColumnElement[bool]:
     """Whether this is not a real attempt, but represents the span that a backup lacks."""
-    return attempts.c.lease_token.startswith(TRY)
+    return attempts.c.lease_token.startswith(MARK)
 
 
 def end_doubt(conn: Connection, goal_id: int, *, sent: bool) -> None:
@@ -172,35 +172,37 @@ _time_is_known: Final = and_(goals.c.time_is_stated, goals.c.happened_at_ms < _r
 
 def _before(at: ColumnElement[int]) -> ColumnElement[bool]:
     """Whether the goal belongs to an event that may have arrived before the restore."""
-    return goals.c.happened_at_ms < at + case((_time_is_known, SLACK_MS), else_=REPEATS_MS)
+    return goals.c.happened_at_ms < at + case((_time_is_known, TOLERANCE_MS), else_=REPEATS_MS)
 
 
-_mark: Final = literal(TRY).concat(goals.c.visitor)
-_asked: Final = (
+_mark_of: Final = literal(MARK).concat(goals.c.visitor)
+_is_marked: Final = (
     select(attempts.c.id)
-    .where(attempts.c.goal_id == goals.c.id, attempts.c.lease_token == _mark, attempts.c.ended_at_ms == bindparam("at"))
+    .where(
+        attempts.c.goal_id == goals.c.id, attempts.c.lease_token == _mark_of, attempts.c.ended_at_ms == bindparam("at")
+    )
     .exists()
 )
-_TO_ASK: Final = (
+_IS_DOUBTFUL: Final = (
     goals.c.destination == bindparam("destination"),
     goals.c.state.in_(("pending", "unconfirmed")),
     goals.c.kind.not_in(IDEMPOTENT),  # sent again, it changes nothing
     or_(goals.c.lease_token.is_(None), goals.c.lease_until_ms <= now_ms()),
     _before(bindparam("at", type_=goals.c.happened_at_ms.type)),
-    ~_asked,
+    ~_is_marked,
 )
-_ANY_OF_ONE: Final = select(goals.c.id).where(goals.c.visitor == bindparam("visitor"), *_TO_ASK).limit(1)
-_WHOSE: Final = select(goals.c.visitor).where(*_TO_ASK).distinct().limit(VISITORS_MAX)
-_OF_MANY: Final = (
+_ANY_OF_VISITOR: Final = select(goals.c.id).where(goals.c.visitor == bindparam("visitor"), *_IS_DOUBTFUL).limit(1)
+_VISITORS: Final = select(goals.c.visitor).where(*_IS_DOUBTFUL).distinct().limit(VISITORS_MAX)
+_OF_VISITORS: Final = (
     select(goals.c.id)
-    .where(goals.c.visitor.in_(bindparam("visitors", expanding=True)), *_TO_ASK)
+    .where(goals.c.visitor.in_(bindparam("visitors", expanding=True)), *_IS_DOUBTFUL)
     .order_by(goals.c.id)
     .with_for_update(skip_locked=True, of=goals)
 )
 
 _from: Final = bindparam("from", type_=goals.c.happened_at_ms.type)
-_not_before: Final = goals.c.happened_at_ms - EARLIER_MS
-_MARK: Final = insert(attempts).from_select(
+_not_before: Final = goals.c.happened_at_ms - CLOCK_TOLERANCE_MS
+_WRITE_MARKS: Final = insert(attempts).from_select(
     ["goal_id", "kind", "started_at_ms", "ended_at_ms", "outcome", "message", "lease_token"],
     select(
         goals.c.id,
@@ -209,7 +211,7 @@ _MARK: Final = insert(attempts).from_select(
         bindparam("at", type_=goals.c.happened_at_ms.type),
         literal("unconfirmed"),
         literal("a backup was restored that does not know what was sent in this time"),
-        _mark,
+        _mark_of,
     ).where(goals.c.id.in_(bindparam("ids", expanding=True))),
 )
 

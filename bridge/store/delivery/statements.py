@@ -86,35 +86,35 @@ _HAS_NO_NAMESAKE: Final = (
     " AND namesake.name = goals.name AND namesake.id <> goals.id"
     " ORDER BY namesake.state, namesake.ordered_at_ms LIMIT 1), TRUE)"
 )
-GOAL: Final[tuple[str, ...]] = Goal.__slots__  # the columns that sending needs
+GOAL_COLUMNS: Final[tuple[str, ...]] = Goal.__slots__  # the columns that sending needs
 _SENDABLE: Final = (  # due, not expired, and no earlier goal of its visitor is in flight
-    f"SELECT {', '.join(GOAL)}, paused_ms, unknown_at_ms FROM goals"  # noqa: S608 - no value in it
+    f"SELECT {', '.join(GOAL_COLUMNS)}, paused_ms, unknown_at_ms FROM goals"  # noqa: S608 - no value in it
     " WHERE destination = ? AND state = 'pending' AND due_at_ms <= ? AND expires_at_ms > ?"
     f" AND {_UNHINDERED} AND {_HAS_NO_NAMESAKE}"
 )
-_BY_AGE: Final = " ORDER BY due_at_ms, id LIMIT 1 {lock_free}"
-_BY_YOUTH: Final = " ORDER BY due_at_ms DESC, id DESC LIMIT 1 {lock_free}"
-_OLDEST: Final = _SENDABLE + _BY_AGE
-_NEWEST: Final = _SENDABLE + _BY_YOUTH
+_OLDEST_FIRST: Final = " ORDER BY due_at_ms, id LIMIT 1 {lock_free}"
+_NEWEST_FIRST: Final = " ORDER BY due_at_ms DESC, id DESC LIMIT 1 {lock_free}"
+_OLDEST: Final = _SENDABLE + _OLDEST_FIRST
+_NEWEST: Final = _SENDABLE + _NEWEST_FIRST
 # While none of the last visitors is known, visitors never asked about go first, then those asked about longest ago.
-_OLDEST_FRESH: Final = f"{_SENDABLE} AND unknown_at_ms = 0{_BY_AGE}"
-_NEWEST_FRESH: Final = f"{_SENDABLE} AND unknown_at_ms = 0{_BY_YOUTH}"
-_LONGEST_AGO: Final = (
+_OLDEST_FRESH: Final = f"{_SENDABLE} AND unknown_at_ms = 0{_OLDEST_FIRST}"
+_NEWEST_FRESH: Final = f"{_SENDABLE} AND unknown_at_ms = 0{_NEWEST_FIRST}"
+_LEAST_RECENTLY_ASKED: Final = (
     f"{_SENDABLE} AND unknown_at_ms > 0 AND unknown_at_ms <= ?"
     " ORDER BY unknown_at_ms, due_at_ms, id LIMIT 1 {lock_free}"
 )
 _LAST_ASKED: Final = "SELECT max(unknown_at_ms) FROM goals WHERE destination = ? AND visitor = ? AND state = 'pending'"
-_AS_ASKED: Final = "UPDATE goals SET unknown_at_ms = ? WHERE id = ? AND state = 'pending'"
+_NOTE_ASKED: Final = "UPDATE goals SET unknown_at_ms = ? WHERE id = ? AND state = 'pending'"
 
 _IN_DOUBT: Final = (
     "SELECT visitor, name, kind FROM goals WHERE destination = ? AND state = 'unconfirmed' AND due_at_ms <= ?"
     " AND (lease_token IS NULL OR lease_until_ms <= ?)"
 )
-_LOOK_DUE: Final = _IN_DOUBT + _BY_AGE
+_LOOK_DUE: Final = _IN_DOUBT + _OLDEST_FIRST
 # After a restore, thousands may have to be looked up: these take turns with goals that can be sent immediately.
-_ANSWER_LOST_DUE: Final = f"{_IN_DOUBT} AND coalesce(reason, '') <> 'restored'{_BY_AGE}"
-_RESTORED_DUE: Final = f"{_IN_DOUBT} AND reason = 'restored'{_BY_AGE}"
-_RESTORED_OF_SOME: Final = f"{_IN_DOUBT} AND reason = 'restored' AND visitor IN ({{names}}){_BY_AGE}"
+_ANSWER_LOST_DUE: Final = f"{_IN_DOUBT} AND coalesce(reason, '') <> 'restored'{_OLDEST_FIRST}"
+_RESTORED_DUE: Final = f"{_IN_DOUBT} AND reason = 'restored'{_OLDEST_FIRST}"
+_RESTORED_OF_SOME: Final = f"{_IN_DOUBT} AND reason = 'restored' AND visitor IN ({{names}}){_OLDEST_FIRST}"
 _NEXT_IN_LINE: Final = (
     "SELECT visitor FROM goals WHERE destination = ? AND state = 'pending' AND due_at_ms <= ?"
     " ORDER BY due_at_ms LIMIT ?"
@@ -165,16 +165,16 @@ _END_ATTEMPT: Final = (  # the answer, and when the attempt began by DataFast's 
     " server_started_at_ms = coalesce(server_started_at_ms, ? - ({now} - started_at_ms)) WHERE id = ?"
 )
 # The goal was due when it was leased, whatever the clock says now.
-_FREE: Final = (
+_TO_PENDING: Final = (
     "UPDATE goals SET state = 'pending', lease_token = NULL, lease_until_ms = NULL, changed_at_ms = {now},"
     " due_at_ms = CASE WHEN due_at_ms > {now} THEN {now} ELSE due_at_ms END"
 )
-_GIVE_BACK: Final = (
-    f"{_FREE}, first_try_at_ms = CASE WHEN ? THEN NULL ELSE first_try_at_ms END"
+_RELEASE: Final = (
+    f"{_TO_PENDING}, first_try_at_ms = CASE WHEN ? THEN NULL ELSE first_try_at_ms END"
     " WHERE id = ? AND lease_token = ? AND state = 'sending' RETURNING id"
 )
-_FREE_VANISHED: Final = f"{_FREE} WHERE state = 'leased' AND lease_until_ms <= {{now}} RETURNING id"
-_NOT_BEGUN: Final = "DELETE FROM attempts WHERE id = ?"
+_RELEASE_VANISHED: Final = f"{_TO_PENDING} WHERE state = 'leased' AND lease_until_ms <= {{now}} RETURNING id"
+_DELETE_ATTEMPT: Final = "DELETE FROM attempts WHERE id = ?"
 _NOT_CONFIRMED: Final = (
     "UPDATE attempts SET ended_at_ms = {now}, outcome = 'not_sent',"
     " message = 'the database did not confirm that this attempt was recorded, so nothing was sent' WHERE id = ?"
@@ -185,15 +185,15 @@ _NOT_CONFIRMED: Final = (
 _OF_GROUP: Final = "destination = ? AND visitor = ? AND name = ? AND kind = ?"
 _LEASE_GROUP: Final = (  # no value in it
     f"UPDATE goals SET lease_token = ?, lease_until_ms = ? WHERE {_OF_GROUP} AND state = 'unconfirmed'"  # noqa: S608
-    f" AND (lease_token IS NULL OR lease_until_ms <= ?) RETURNING {', '.join(GOAL)}, looks, absent, reason"
+    f" AND (lease_token IS NULL OR lease_until_ms <= ?) RETURNING {', '.join(GOAL_COLUMNS)}, looks, absent, reason"
 )
-_GIVE_BACK_GROUP: Final = (
+_RELEASE_GROUP: Final = (
     "UPDATE goals SET lease_token = NULL, lease_until_ms = NULL WHERE state = 'unconfirmed' AND lease_token = ?"
 )
 _DELIVERED: Final = (  # no value in it
     f"SELECT id, description, datafast_event_id FROM goals WHERE {_OF_GROUP} AND state = 'delivered'"  # noqa: S608
 )
-_ARRIVED: Final = (
+_MAYBE_ARRIVED: Final = (
     "SELECT goal_id, outcome, started_at_ms, ended_at_ms, server_started_at_ms FROM attempts WHERE kind = 'send'"
     " AND (outcome IS NULL OR outcome IN ('unconfirmed', 'delivered')) AND goal_id IN ({names}) ORDER BY id"
 )
@@ -209,7 +209,7 @@ _RECORD_LOOK: Final = (
     " VALUES (?, 'readback', ?, {now}, ?, ?, ?, ?)"
 )
 # From now on the window is fixed by DataFast's own clock, whatever happens to ours.
-_DATE: Final = (
+_NOTE_SERVER_TIME: Final = (
     "UPDATE attempts SET server_started_at_ms = ? WHERE goal_id = ? AND kind = 'send' AND outcome = 'unconfirmed'"
 )
 
@@ -221,7 +221,7 @@ _SETTLE_PROOF: Final = (
     "UPDATE visitor_proofs SET known = ?, again_at_ms = {now} + ?, message = ?, failures = failures + ?,"
     " lease_token = NULL WHERE destination = ? AND visitor = ? AND lease_token = ? AND known IS NULL RETURNING visitor"
 )
-_GIVE_BACK_PROOF: Final = (
+_RELEASE_PROOF: Final = (
     "UPDATE visitor_proofs SET again_at_ms = {now}, lease_token = NULL"
     " WHERE destination = ? AND visitor = ? AND lease_token = ? AND known IS NULL"
 )
@@ -248,9 +248,9 @@ class Group(NamedTuple):
     kind: str
 
 
-def goal_of(values: Sequence[Any]) -> Goal:
-    """A row of `GOAL` as what sending needs. A payment may have no known visitor."""
-    goal = dict(zip(GOAL, values, strict=True))
+def goal_from(values: Sequence[Any]) -> Goal:
+    """A row of `GOAL_COLUMNS` as what sending needs. A payment may have no known visitor."""
+    goal = dict(zip(GOAL_COLUMNS, values, strict=True))
     goal |= {"visitor": goal["visitor"] or "", "metadata": json.loads(goal["metadata"])}
     return Goal(**goal | {"time_is_stated": bool(goal["time_is_stated"])})
 
@@ -272,7 +272,7 @@ def write_pause(conn: Connection, name: str, values: Sequence[Any], success_at_m
     driver_of(conn).execute(_WRITE_PAUSE, (*values, success_at_ms, name))
 
 
-def next_unknown(conn: Connection, name: str, at_ms: int) -> None:
+def set_unknown_turn(conn: Connection, name: str, at_ms: int) -> None:
     """Record that an unknown visitor is asked about now, and that the next one may be only from this time on."""
     driver_of(conn).execute(_NEXT_UNKNOWN, (at_ms, name))
 
@@ -317,14 +317,14 @@ def due_goal(conn: Connection, name: str, now: int, *, newest: bool, fresh: bool
     return _due_goal(conn, statements[fresh][newest], (name, now, now, now, now))
 
 
-def longest_ago(conn: Connection, name: str, now: int, asked_before_ms: int) -> DueGoal | None:
+def least_recently_asked(conn: Connection, name: str, now: int, asked_before_ms: int) -> DueGoal | None:
     """The goal of the unknown visitor asked about longest ago, if that was before the given time."""
-    return _due_goal(conn, _LONGEST_AGO, (name, now, now, now, now, asked_before_ms))
+    return _due_goal(conn, _LEAST_RECENTLY_ASKED, (name, now, now, now, now, asked_before_ms))
 
 
 def _due_goal(conn: Connection, statement: str, values: tuple[Any, ...]) -> DueGoal | None:
     for *goal, paused_ms, unknown_at_ms in driver_of(conn).execute(statement, values):
-        return DueGoal(goal_of(goal), paused_ms, unknown_at_ms)
+        return DueGoal(goal_from(goal), paused_ms, unknown_at_ms)
     return None
 
 
@@ -335,7 +335,7 @@ def last_asked_ms(conn: Connection, goal: Goal) -> int:
 
 def note_asked(conn: Connection, goal: Goal, at_ms: int) -> None:
     """Record when DataFast last said that it does not know this goal's visitor."""
-    driver_of(conn).execute(_AS_ASKED, (at_ms, goal.id))
+    driver_of(conn).execute(_NOTE_ASKED, (at_ms, goal.id))
 
 
 def look_due(conn: Connection, name: str, now: int, *, restored: bool | None = None) -> Group | None:
@@ -344,10 +344,10 @@ def look_due(conn: Connection, name: str, now: int, *, restored: bool | None = N
     return next((Group(*row) for row in driver_of(conn).execute(statement, (name, now, now))), None)
 
 
-def look_that_hinders(conn: Connection, name: str, now: int, in_line: int) -> Group | None:
+def look_holding_up(conn: Connection, name: str, now: int, limit: int) -> Group | None:
     """A group in doubt because of a restore that holds up one of the first goals to be sent."""
     driver = driver_of(conn)
-    visitors = [visitor for (visitor,) in driver.execute(_NEXT_IN_LINE, (name, now, in_line))]
+    visitors = [visitor for (visitor,) in driver.execute(_NEXT_IN_LINE, (name, now, limit))]
     return next((Group(*row) for row in driver.execute_in(_RESTORED_OF_SOME, visitors, (name, now, now))), None)
 
 
@@ -393,18 +393,18 @@ def begin(conn: Connection, goal: Goal, token: str, now: int, until_ms: int, at_
     return next((int(attempt_id) for (attempt_id,) in rows), None)
 
 
-def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement) -> bool | None:
+def settle(conn: Connection, claim: Claim, outcome: Outcome, settlement: Settlement) -> bool | None:
     """Write the outcome of a sent goal and its attempt; None: the claim no longer holds its lease.
 
     Returns whether the destination is on record as not knowing the visitor.
     """
-    delivered, in_doubt = ruling.state is GoalState.DELIVERED, ruling.state is GoalState.UNCONFIRMED
-    unknown = ruling.health is Health.UNKNOWN_VISITOR
-    not_counted = unknown and not ruling.unknown_visitor  # if so, the retry schedule has not begun
+    delivered, in_doubt = settlement.state is GoalState.DELIVERED, settlement.state is GoalState.UNCONFIRMED
+    unknown = settlement.health is Health.UNKNOWN_VISITOR
+    not_counted = unknown and not settlement.unknown_visitor  # if so, the retry schedule has not begun
     values = (
-        *_settled(ruling),
-        int(ruling.counts and not claim.probe),
-        int(ruling.unknown_visitor),
+        *_settled(settlement),
+        int(settlement.counts and not claim.probe),
+        int(settlement.unknown_visitor),
         unknown,
         not_counted,
         not_counted,
@@ -420,22 +420,22 @@ def settle(conn: Connection, claim: Claim, outcome: Outcome, ruling: Settlement)
     return next((bool(doubted) for (doubted,) in rows), None)
 
 
-def _settled(ruling: Settlement) -> tuple[Any, ...]:
-    return ruling.state.value, ruling.reason, ruling.message, ruling.due_in_ms
+def _settled(settlement: Settlement) -> tuple[Any, ...]:
+    return settlement.state.value, settlement.reason, settlement.message, settlement.due_in_ms
 
 
-def give_back(conn: Connection, claim: Claim, *, confirmed: bool = True) -> bool:
+def release_goal(conn: Connection, claim: Claim, *, confirmed: bool = True) -> bool:
     """Release a goal that was not sent. confirmed: whether the database had confirmed that the attempt was recorded."""
     driver = driver_of(conn)
-    if not driver.execute(_GIVE_BACK, (claim.goal.first_try_at_ms is None, claim.goal.id, claim.token)):
+    if not driver.execute(_RELEASE, (claim.goal.first_try_at_ms is None, claim.goal.id, claim.token)):
         return False
-    driver.execute(_NOT_BEGUN if confirmed else _NOT_CONFIRMED, (claim.attempt_id,))
+    driver.execute(_DELETE_ATTEMPT if confirmed else _NOT_CONFIRMED, (claim.attempt_id,))
     return True
 
 
-def free_vanished(conn: Connection) -> list[int]:
+def release_vanished(conn: Connection) -> list[int]:
     """Release goals that a worker of an earlier release leased and did not send; return their ids."""
-    return [goal_id for (goal_id,) in driver_of(conn).execute(_FREE_VANISHED)]
+    return [goal_id for (goal_id,) in driver_of(conn).execute(_RELEASE_VANISHED)]
 
 
 def lease_group(
@@ -443,13 +443,13 @@ def lease_group(
 ) -> list[tuple[Goal, int, int, str | None]]:
     """Lease goals in doubt; return (goal, looks, absent, reason) for each, in order."""
     rows = driver_of(conn).execute(_LEASE_GROUP, (token, until_ms, name, *group, now))
-    goals = [(goal_of(goal), looks, absent, reason) for *goal, looks, absent, reason in rows]
+    goals = [(goal_from(goal), looks, absent, reason) for *goal, looks, absent, reason in rows]
     return sorted(goals, key=lambda row: row[0].id)
 
 
-def give_back_group(conn: Connection, token: str) -> None:
+def release_group(conn: Connection, token: str) -> None:
     """Release goals that were leased for a look-up."""
-    driver_of(conn).execute(_GIVE_BACK_GROUP, (token,))
+    driver_of(conn).execute(_RELEASE_GROUP, (token,))
 
 
 def delivered(conn: Connection, name: str, group: Group) -> list[tuple[int, str, str | None]]:
@@ -457,21 +457,23 @@ def delivered(conn: Connection, name: str, group: Group) -> list[tuple[int, str,
     return driver_of(conn).execute(_DELIVERED, (name, *group))
 
 
-def arrived(conn: Connection, goal_ids: Sequence[int]) -> list[tuple[int, str | None, int, int | None, int | None]]:
+def maybe_arrived(
+    conn: Connection, goal_ids: Sequence[int]
+) -> list[tuple[int, str | None, int, int | None, int | None]]:
     """Attempts that may have arrived: (goal id, outcome, began, ended, began by DataFast's clock)."""
-    return driver_of(conn).execute_in(_ARRIVED, goal_ids)
+    return driver_of(conn).execute_in(_MAYBE_ARRIVED, goal_ids)
 
 
-def settle_look(conn: Connection, look: LookClaim, ruling: LookDecision) -> bool:
+def settle_look(conn: Connection, look: LookClaim, decision: LookDecision) -> bool:
     """Write the result of a read-back for a goal, if the claim still holds its lease."""
-    driver, goal_id, settlement = driver_of(conn), ruling.goal.goal.id, ruling.settlement
-    counted = int(ruling.looked), int(ruling.absent), ruling.remote_id, settlement.state is GoalState.DELIVERED
+    driver, goal_id, settlement = driver_of(conn), decision.goal.goal.id, decision.settlement
+    counted = int(decision.looked), int(decision.absent), decision.remote_id, settlement.state is GoalState.DELIVERED
     if not driver.execute(_SETTLE_LOOK, (*_settled(settlement), *counted, goal_id, look.token)):
         return False
-    answer = (ruling.failure.status, ruling.failure.message) if ruling.failure else (None, None)
-    driver.execute(_RECORD_LOOK, (goal_id, look.claimed_at_ms, ruling.outcome.value, *answer, look.token))
-    if ruling.at_ms is not None:
-        driver.execute(_DATE, (ruling.at_ms, goal_id))
+    answer = (decision.failure.status, decision.failure.message) if decision.failure else (None, None)
+    driver.execute(_RECORD_LOOK, (goal_id, look.claimed_at_ms, decision.outcome.value, *answer, look.token))
+    if decision.at_ms is not None:
+        driver.execute(_NOTE_SERVER_TIME, (decision.at_ms, goal_id))
     return True
 
 
@@ -488,6 +490,6 @@ def settle_proof(
     return bool(driver_of(conn).execute(_SETTLE_PROOF, values))
 
 
-def give_back_proof(conn: Connection, claim: ProofClaim) -> None:
+def release_proof(conn: Connection, claim: ProofClaim) -> None:
     """Release a visitor who was leased to be asked about."""
-    driver_of(conn).execute(_GIVE_BACK_PROOF, (claim.destination, claim.visitor, claim.token))
+    driver_of(conn).execute(_RELEASE_PROOF, (claim.destination, claim.visitor, claim.token))

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-LAST: Final = 20  # goals of a source, each from a different event
-_GOALS: Final = 5  # goals of one event are read at most
-LEAST: Final = 8  # goals are needed for a statement
+GOALS_MAX: Final = 20  # of a source, each from a different event
+_GOALS_PER_EVENT: Final = 5  # are read at most
+GOALS_MIN: Final = 8  # with fewer, nothing is said
 SETTLED_MS: Final = 15 * 60_000  # younger goals may still find their visitor
-LOOKED_INTO: Final = 8  # goals without a visitor are checked for the cause
+CAUSES_MAX: Final = 8  # goals without a visitor whose causes are looked for
 OTHERS_MS: Final = 30 * 86_400_000
-_MANY: Final = 1_000  # more than this is not counted
+_OTHERS_MAX: Final = 1_000  # more than this is not counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +55,17 @@ class Attribution:
 
     def lacks(self, share: float) -> bool:
         """Whether fewer than this share have a visitor. False if there are too few goals to tell."""
-        return self.goals >= LEAST and self.named < share * self.goals
+        return self.goals >= GOALS_MIN and self.named < share * self.goals
 
 
 def read(conn: Connection, sources: Iterable[str], now: int) -> tuple[Attribution, ...]:
     """The attribution of each of these sources that has such goals, or others without a visitor."""
-    found = (_of(conn, source, now) for source in sources)
-    return tuple(one for one in found if one.goals or one.others)
+    found = (_of_source(conn, source, now) for source in sources)
+    return tuple(attribution for attribution in found if attribution.goals or attribution.others)
 
 
-def _of(conn: Connection, source: str, now: int) -> Attribution:
-    rows = _one_of_each(conn.execute(_NEWEST, {"of_source": source, "settled": now - SETTLED_MS}))
+def _of_source(conn: Connection, source: str, now: int) -> Attribution:
+    rows = _one_per_event(conn.execute(_NEWEST, {"of_source": source, "settled": now - SETTLED_MS}))
     unnamed = [row for row in rows if not _has_visitor(row)]
     kinds = {row.handover for row in rows}
     return Attribution(
@@ -73,19 +73,19 @@ def _of(conn: Connection, source: str, now: int) -> Attribution:
         kind=kinds.pop() if len(kinds) == 1 else "goal",
         goals=len(rows),
         through=dict(Counter(through(row.provenance) for row in rows if _has_visitor(row))),  # no Counter: asdict()
-        causes=_causes(conn, unnamed[:LOOKED_INTO]) if len(rows) >= LEAST else (),
+        causes=_causes(conn, unnamed[:CAUSES_MAX]) if len(rows) >= GOALS_MIN else (),
         example=unnamed[0].id if unnamed else None,
         others=int(conn.execute(_OTHERS, {"of_source": source, "since": now - OTHERS_MS}).scalar_one()),
     )
 
 
-def _one_of_each(newest: Iterable[Any]) -> list[Any]:
+def _one_per_event(newest: Iterable[Any]) -> list[Any]:
     """One goal for each of the last events, because a purchase that makes two goals is one purchase."""
     found: dict[int, Any] = {}
     for row in newest:
         if row.event_id not in found or (_has_visitor(row) and not _has_visitor(found[row.event_id])):
             found[row.event_id] = row
-    return list(found.values())[:LAST]
+    return list(found.values())[:GOALS_MAX]
 
 
 def _has_visitor(row: Any) -> bool:
@@ -134,7 +134,7 @@ _NEWEST: Final = (
         func.coalesce(goals.c.reason, "") != "forgotten",
     )
     .order_by(goals.c.created_at_ms.desc(), goals.c.id.desc())
-    .limit(LAST * _GOALS)
+    .limit(GOALS_MAX * _GOALS_PER_EVENT)
 )
 _TRACES: Final = select(events.c.id, events.c.trace).where(events.c.id.in_(bindparam("ids", expanding=True)))
 _SOME_OTHERS: Final = (
@@ -146,7 +146,7 @@ _SOME_OTHERS: Final = (
         goals.c.created_at_ms > bindparam("since"),
         goals.c.test.is_(False),
     )
-    .limit(_MANY)
+    .limit(_OTHERS_MAX)
     .subquery()
 )
 _OTHERS: Final = select(func.count()).select_from(_SOME_OTHERS)

@@ -80,7 +80,7 @@ def make(
             state, message = GoalState(rows[draft.place]["state"]), rows[draft.place]["message"]
             made.append(MadeGoal(draft, "made", goal_id, state, visitor, message, draft.event.id))
     _write_keys(conn, made, now)
-    unproved = [(one.draft.destination, one.found.visitor) for one in made if one.found and one.unproved]
+    unproved = [(goal.draft.destination, goal.found.visitor) for goal in made if goal.found and goal.unproved]
     statements.ask_about(conn, unproved, now)
     return made
 
@@ -113,44 +113,42 @@ def preview(
     learning.recall_customers(conn, links, keys)
     named = [named for draft in drafts for named in draft.own]
     strangers = statements.strangers(conn, [*named, *links.evidence(keys)], now)
-    there, found = set(made), []
+    existing, found = set(made), []
     for draft in drafts:
         visitor = _resolve(draft, links, strangers, settings)
-        born = _born(draft, visitor, links, settings, now)
-        found.append(_previewed(conn, draft, born, now, there))
-        there.add(draft.place)
+        initial = _initial_columns(draft, visitor, links, settings, now)
+        found.append(_previewed(conn, draft, initial, now, existing))
+        existing.add(draft.place)
     return found
 
 
 def _previewed(
-    conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int, there: Collection[tuple[str, str]]
+    conn: Connection, draft: GoalDraft, initial: dict[str, Any], now: int, existing: Collection[tuple[str, str]]
 ) -> PreviewedGoal:
     planned = draft.planned
-    said = (planned.rule_id, planned.name, *draft.place)
-    goal, taken = _merge(conn, draft, born, now, write=False)
-    if goal is not None and taken is None:
-        return PreviewedGoal(*said, "known", goal.id, GoalState(goal.state), goal.visitor, goal.message)
-    if goal is None and draft.place in there:
-        return PreviewedGoal(*said, "known", None, GoalState(born["state"]))
-    values = born if taken is None else {**born, **taken}
+    identity = (planned.rule_id, planned.name, *draft.place)
+    goal, changes = _merge_into(conn, draft, initial, now, write=False)
+    if goal is not None and changes is None:
+        return PreviewedGoal(*identity, "known", goal.id, GoalState(goal.state), goal.visitor, goal.message)
+    if goal is None and draft.place in existing:
+        return PreviewedGoal(*identity, "known", None, GoalState(initial["state"]))
+    values = initial if changes is None else {**initial, **changes}
     state = GoalState(values["state"])
     if state in (GoalState.PENDING, GoalState.PARKED) and values["expires_at_ms"] <= now:
-        state, values = (
-            GoalState.EXPIRED,
-            {**values, "message": "it is older than max_age, and DataFast would date it now"},
-        )
+        state = GoalState.EXPIRED
+        values = {**values, "message": "it is older than max_age, and DataFast would date it now"}
     outcome = "new" if goal is None else "merged"
-    return PreviewedGoal(*said, outcome, goal and goal.id, state, values["visitor"], values["message"])
+    return PreviewedGoal(*identity, outcome, goal and goal.id, state, values["visitor"], values["message"])
 
 
 def _merged(
     conn: Connection, draft: GoalDraft, found: FoundVisitor | None, links: KnownLinks, settings: Settings, now: int
 ) -> MadeGoal:
-    goal, taken = _merge(conn, draft, _born(draft, found, links, settings, now), now)
+    goal, changes = _merge_into(conn, draft, _initial_columns(draft, found, links, settings, now), now)
     assert goal is not None
-    if taken is None:
+    if changes is None:
         return MadeGoal(draft, "known", goal.id, GoalState(goal.state), None, None, goal.event_id)
-    return MadeGoal(draft, "merged", goal.id, GoalState(taken["state"]), found, taken.get("message"), goal.event_id)
+    return MadeGoal(draft, "merged", goal.id, GoalState(changes["state"]), found, changes.get("message"), goal.event_id)
 
 
 def _resolve(draft: GoalDraft, links: KnownLinks, strangers: Strangers, settings: Settings) -> FoundVisitor | None:
@@ -194,11 +192,11 @@ def _row(
         "ordered_at_ms": draft.ordered_at_ms,
         "created_at_ms": now,
         "changed_at_ms": now,
-        **_born(draft, found, links, settings, now),
+        **_initial_columns(draft, found, links, settings, now),
     }
 
 
-def _born(
+def _initial_columns(
     draft: GoalDraft, found: FoundVisitor | None, links: KnownLinks, settings: Settings, now: int
 ) -> dict[str, Any]:
     """The columns for a goal's initial state, and how long it lasts."""
@@ -227,7 +225,7 @@ def _born(
     pairs = [(key.kind, key.id) for key in draft.keys]
     refused = NEVER_SEEN if draft.own else draft.refused  # its own visitors, if it names any, were passed over
     if not draft.keys and not found and draft.planned.kind in IDEMPOTENT:
-        return values | parking.without_visitor(now)
+        return values | parking.columns_without_visitor(now)
     if not draft.keys and not found:
         message = unattributed(draft.event.provider, pairs, refused)
         return values | {"state": "unattributed", "reason": "no_visitor", "message": message}
@@ -254,8 +252,8 @@ def _write_keys(conn: Connection, made: Iterable[MadeGoal], now: int) -> None:
 # ------------------------------------------------------------------------------------------------------- merging
 
 
-def _merge(
-    conn: Connection, draft: GoalDraft, born: dict[str, Any], now: int, *, write: bool = True
+def _merge_into(
+    conn: Connection, draft: GoalDraft, initial: dict[str, Any], now: int, *, write: bool = True
 ) -> tuple[Row[Any] | None, dict[str, Any] | None]:
     """The existing goal, if any, and the columns that it takes from this draft; None: it takes nothing.
 
@@ -263,40 +261,40 @@ def _merge(
     """
     place = dict(zip(("of", "once"), draft.place, strict=True))
     goal = conn.execute(_BY_PLACE if write else _FIND, place).one_or_none()
-    taken = None if goal is None or draft.dry else _taken(conn, goal, born, now)
-    if write and goal is not None and taken is not None:
-        conn.execute(parking.CHANGE.values(changed_at_ms=now, **taken), {"goal": goal.id, "was": goal.state})
-    return goal, taken
+    changes = None if goal is None or draft.dry else _columns_to_take(conn, goal, initial, now)
+    if write and goal is not None and changes is not None:
+        conn.execute(parking.CHANGE.values(changed_at_ms=now, **changes), {"goal": goal.id, "was": goal.state})
+    return goal, changes
 
 
-def _taken(conn: Connection, goal: Row[Any], born: dict[str, Any], now: int) -> dict[str, Any] | None:
+def _columns_to_take(conn: Connection, goal: Row[Any], initial: dict[str, Any], now: int) -> dict[str, Any] | None:
     if goal.state not in ("parked", "unattributed", "expired"):
         return None
-    expires = max(goal.expires_at_ms, born["expires_at_ms"])
-    if goal.state == "expired" and (expires <= now or conn.execute(_MAYBE_SENT, {"goal": goal.id}).scalar()):
+    expires = max(goal.expires_at_ms, initial["expires_at_ms"])
+    if goal.state == "expired" and (expires <= now or conn.execute(_MAY_BE_SENT, {"goal": goal.id}).scalar()):
         return None
-    given = {name: born[name] for name in _OF_VISITOR}
+    columns = {name: initial[name] for name in _VISITOR_COLUMNS}
     again = {"expires_at_ms": expires, "attempts": 0, "first_try_at_ms": None, "paused_ms": 0}
-    if born["state"] == "pending":
-        return given | again
+    if initial["state"] == "pending":
+        return columns | again
     if goal.visitor is not None:  # expired with its visitor known: sent after all
         kept = {"state": "pending", "due_at_ms": now, "reason": None, "message": None}
         return kept | again
-    if born["state"] == "unattributed":
+    if initial["state"] == "unattributed":
         return None
-    until = max(goal.parked_until_ms or 0, born["parked_until_ms"])
+    until = max(goal.parked_until_ms or 0, initial["parked_until_ms"])
     # The customer may answer only after the grace period of every event of the goal that has strong keys.
-    weak_at = max((at for at in (goal.weak_at_ms, born["weak_at_ms"]) if at is not None), default=None)
-    values = {"parked_until_ms": until, "weak_at_ms": weak_at, "wait_ms": born["wait_ms"]}
-    if goal.to_prove is not None and born["to_prove"] is None:
-        given |= {name: getattr(goal, name) for name in ("to_prove", "provenance", "reason", "message")}
-    return given | again | values | {"due_at_ms": first_check(until, weak_at)}
+    weak_at = max((at for at in (goal.weak_at_ms, initial["weak_at_ms"]) if at is not None), default=None)
+    values = {"parked_until_ms": until, "weak_at_ms": weak_at, "wait_ms": initial["wait_ms"]}
+    if goal.to_prove is not None and initial["to_prove"] is None:
+        columns |= {name: getattr(goal, name) for name in ("to_prove", "provenance", "reason", "message")}
+    return columns | again | values | {"due_at_ms": first_check(until, weak_at)}
 
 
-_OF_VISITOR: Final = ("state", "visitor", "provenance", "to_prove", "reason", "message", "due_at_ms")
+_VISITOR_COLUMNS: Final = ("state", "visitor", "provenance", "to_prove", "reason", "message", "due_at_ms")
 _FIND: Final = select(goals).where(goals.c.destination == bindparam("of"), goals.c.once_key == bindparam("once"))
 _BY_PLACE: Final = _FIND.with_for_update()
-_MAYBE_SENT: Final = select(
+_MAY_BE_SENT: Final = select(
     exists().where(
         attempts.c.goal_id == bindparam("goal"),
         attempts.c.kind == "send",

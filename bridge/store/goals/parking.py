@@ -35,10 +35,16 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 200  # goals per sweep
 LOOK_AGAIN_MS: Final = 1_000  # the delay while events that may name a visitor wait to be routed
 FORGOTTEN_KEY: Final = "waits again: the key through which its visitor was found is forgotten"
-DRY_RULE: Final = "rule"  # why a goal is dry and a person may still send it
+DRY_RULE: Final = "rule"  # the reason of a goal that is dry because of its rule; a person may still send it
 
 # The columns for a goal that was never tried.
-FRESH: Final = {"attempts": 0, "first_try_at_ms": None, "unknown_visitor_tries": 0, "unknown_at_ms": 0, "paused_ms": 0}
+UNTRIED: Final = {
+    "attempts": 0,
+    "first_try_at_ms": None,
+    "unknown_visitor_tries": 0,
+    "unknown_at_ms": 0,
+    "paused_ms": 0,
+}
 
 # The first to change the state wins: a worker that sends, a sweep, or another event.
 CHANGE: Final = update(goals).where(goals.c.id == bindparam("goal"), goals.c.state == bindparam("was"))
@@ -50,7 +56,7 @@ CHANGE: Final = update(goals).where(goals.c.id == bindparam("goal"), goals.c.sta
 def learn(conn: Connection, observations: Sequence[Observation], settings: Settings, now: int) -> KnownLinks:
     """Learn the links in these events, and wake the goals that waited for them."""
     links = learning.learn(conn, observations, now)
-    _look(conn, _waiting_for(conn, links.gained | links.met, links.customers_gained), settings, now)
+    _reconsider(conn, _waiting_for(conn, links.gained | links.met, links.customers_gained), settings, now)
     return links
 
 
@@ -63,10 +69,10 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, event: st
 
 def waiting_for(conn: Connection, key: Key) -> list[int]:
     """The ids of the goals that wait for a visitor of this key."""
-    return [goal.id for goal in conn.execute(_PARKED, {"ids": _may_find_by(conn, key)})]
+    return [goal.id for goal in conn.execute(_PARKED, {"ids": _reachable_by(conn, key)})]
 
 
-def _may_find_by(conn: Connection, key: Key) -> list[int]:
+def _reachable_by(conn: Connection, key: Key) -> list[int]:
     """The ids of the goals whose visitor may be found through this key, in any state."""
     threads = [row.thread for row in link_statements.read_keys(conn, [key.text]) if row.thread is not None]
     weak = set() if key.strong else {key.text}
@@ -75,9 +81,9 @@ def _may_find_by(conn: Connection, key: Key) -> list[int]:
 
 def found_by(conn: Connection, key: Key) -> list[int]:
     """The ids of the goals whose visitor was found through this key."""
-    rows = conn.execute(_WITH_PROVENANCE, {"ids": _may_find_by(conn, key)}).all()
+    rows = conn.execute(_WITH_PROVENANCE, {"ids": _reachable_by(conn, key)}).all()
     found = ((row.id, FoundVisitor.from_json(json.loads(row.provenance))) for row in rows)
-    return [goal_id for goal_id, one in found if key.text in (one.key, one.via, one.beside)]
+    return [goal_id for goal_id, visitor in found if key.text in (visitor.key, visitor.via, visitor.beside)]
 
 
 def look_again(conn: Connection, goal_ids: Sequence[int], settings: Settings) -> None:
@@ -88,7 +94,7 @@ def look_again(conn: Connection, goal_ids: Sequence[int], settings: Settings) ->
         values: dict[str, Any] = {"state": "parked", "visitor": None, "provenance": None, "message": FORGOTTEN_KEY}
         values |= {"reason": None, "parked_until_ms": until, "due_at_ms": now, "changed_at_ms": now}
         conn.execute(CHANGE.values(**values), {"goal": goal.id, "was": goal.state})
-    _look(conn, conn.execute(_PARKED, {"ids": goal_ids}).all(), settings, now)
+    _reconsider(conn, conn.execute(_PARKED, {"ids": goal_ids}).all(), settings, now)
 
 
 def _waiting_for(conn: Connection, threads: Collection[str], customers: Collection[str]) -> Sequence[Any]:
@@ -113,8 +119,8 @@ def sweep(conn: Connection, settings: Settings, *, expiry_clock: Callable[[Conne
         return 0
     now = expiry_clock(conn)
     link_statements.lock(conn)
-    jumps.lengthen(conn, jumps.recall(conn).gaps)
-    return _look(conn, conn.execute(_DUE, {"now": now, "limit": AT_ONCE}).all(), settings, now)
+    jumps.extend_waits(conn, jumps.recall(conn).gaps)
+    return _reconsider(conn, conn.execute(_DUE, {"now": now, "limit": AT_ONCE}).all(), settings, now)
 
 
 def dry_message(rule_id: str) -> str:
@@ -131,29 +137,29 @@ def next_visitor(conn: Connection, goal_id: int, settings: Settings) -> bool:
     if goal is None:
         return False
     now = clock.read_ms(conn)
-    found = _Recalled(conn, [goal], settings, now).find(goal, weak=True, without=goal.visitor)
-    values = {"message": NEVER_SEEN} if found is None else _other(goal, found, now)
+    found = _Memory(conn, [goal], settings, now).find(goal, weak=True, without=goal.visitor)
+    values = {"message": NEVER_SEEN} if found is None else _next_visitor_columns(goal, found, now)
     conn.execute(CHANGE.values(changed_at_ms=now, **values), {"goal": goal_id, "was": "rejected"})
     if found is not None and found.unproved:
         statements.ask_about(conn, [(goal.destination, found.visitor)], now)
     return found is not None
 
 
-def _other(goal: Row[Any], found: FoundVisitor, now: int) -> dict[str, Any]:
+def _next_visitor_columns(goal: Row[Any], found: FoundVisitor, now: int) -> dict[str, Any]:
     until = now + goal.wait_ms
     waits = {"state": "parked", "visitor": None, "parked_until_ms": until, "due_at_ms": until}
-    return FRESH | (waits | to_prove(found) if found.unproved else _attributed(found, now))
+    return UNTRIED | (waits | to_prove(found) if found.unproved else _attributed_columns(found, now))
 
 
-class _Recalled:
-    """The current memory about some goals: their keys, what these link, and which visitors are passed over."""
+class _Memory:
+    """What is remembered about some goals: their keys, what these link, and which visitors are passed over."""
 
-    def __init__(self, conn: Connection, some: Sequence[Row[Any]], settings: Settings, now: int) -> None:
-        self.keys = statements.keys_of(conn, [goal.id for goal in some])
-        keys = [key for of_goal in self.keys.values() for key in of_goal]
+    def __init__(self, conn: Connection, rows: Sequence[Row[Any]], settings: Settings, now: int) -> None:
+        self.keys = statements.keys_of(conn, [goal.id for goal in rows])
+        keys = [key for own_keys in self.keys.values() for key in own_keys]
         self._links = learning.recall(conn, keys)
         learning.recall_customers(conn, self._links, keys)
-        self._own = {goal.id: _own_of(goal) for goal in some}
+        self._own = {goal.id: _own_of(goal) for goal in rows}
         named = [item for own in self._own.values() for item in own]
         self._strangers = statements.strangers(conn, [*named, *self._links.evidence(keys)], now)
         self._first = settings.bridge_customer_visitor == "first"
@@ -179,7 +185,7 @@ class _Recalled:
 
 
 def person_kinds(settings: Settings) -> tuple[str, ...]:
-    """The kinds of people through whom visitors are found."""
+    """The kinds of people's keys through which visitors are found."""
     chosen = {"user": settings.bridge_match_user, "email": settings.bridge_match_email}
     return tuple(kind for kind in PERSON_KINDS if chosen[kind] == "on")
 
@@ -189,57 +195,57 @@ def _own_of(goal: Row[Any]) -> Sequence[NamedVisitor]:
     return FoundVisitor.from_json(json.loads(goal.provenance)).own if goal.provenance else ()
 
 
-def _look(conn: Connection, parked: Sequence[Row[Any]], settings: Settings, now: int) -> int:
-    """Decide about parked goals with the current memory; return how many changed state."""
+def _reconsider(conn: Connection, parked: Sequence[Row[Any]], settings: Settings, now: int) -> int:
+    """Decide about parked goals with what is remembered now; return how many changed state."""
     if not parked:
         return 0
-    recalled = _Recalled(conn, parked, settings, now)
+    memory = _Memory(conn, parked, settings, now)
     unrouted_ms = conn.execute(OLDEST_UNROUTED).scalar()
-    changed, wanted = 0, []
+    changed, to_prove_pairs = 0, []
     for goal in parked:
-        over = goal.weak_at_ms is None or goal.weak_at_ms <= now
-        weak = over and not _may_speak(unrouted_ms, goal.weak_at_ms)
-        found = recalled.find(goal, weak=weak)
+        grace_over = goal.weak_at_ms is None or goal.weak_at_ms <= now
+        weak = grace_over and not _unrouted_by(unrouted_ms, goal.weak_at_ms)
+        found = memory.find(goal, weak=weak)
         if found is not None and found.unproved and _is_over(goal, unrouted_ms, now):
-            found = recalled.find(goal, weak=weak, proved=True) or found
+            found = memory.find(goal, weak=weak, proved=True) or found
         if found is not None and found.unproved:
-            wanted.append((goal.destination, found.visitor))
-        values = _decided(goal, found, recalled.keys[goal.id], unrouted_ms, now) | {"changed_at_ms": now}
-        if over and not weak and values.get("state") is None:
+            to_prove_pairs.append((goal.destination, found.visitor))
+        values = _decided_columns(goal, found, memory.keys[goal.id], unrouted_ms, now) | {"changed_at_ms": now}
+        if grace_over and not weak and values.get("state") is None:
             values["due_at_ms"] = min(values["due_at_ms"], now + LOOK_AGAIN_MS)
         result = conn.execute(CHANGE.values(**values), {"goal": goal.id, "was": "parked"})
         changed += result.rowcount if "state" in values else 0
-    statements.ask_about(conn, wanted, now)
+    statements.ask_about(conn, to_prove_pairs, now)
     return changed
 
 
-def _decided(
+def _decided_columns(
     goal: Row[Any], found: FoundVisitor | None, keys: Sequence[Key], unrouted_ms: int | None, now: int
 ) -> dict[str, Any]:
     if found is not None and not found.unproved:
-        return _attributed(found, now)
-    stranger = goal.to_prove if found is None else None
+        return _attributed_columns(found, now)
+    disproved_visitor = goal.to_prove if found is None else None
     pairs = [(key.kind, key.id) for key in keys]
-    if goal.parked_until_ms > now and (found is not None or keys or stranger is None):
+    if goal.parked_until_ms > now and (found is not None or keys or disproved_visitor is None):
         weak_at_ms = goal.weak_at_ms if goal.weak_at_ms is not None and goal.weak_at_ms > now else None
-        return {"due_at_ms": first_check(goal.parked_until_ms, weak_at_ms), **_waits_for(goal, found, pairs)}
+        return {"due_at_ms": first_check(goal.parked_until_ms, weak_at_ms), **_waiting_columns(goal, found, pairs)}
     if goal.parked_until_ms <= now and not _is_over(goal, unrouted_ms, now):
         return {"due_at_ms": now + LOOK_AGAIN_MS}
     if goal.kind in IDEMPOTENT:
-        return without_visitor(now) | {"to_prove": None}
+        return columns_without_visitor(now) | {"to_prove": None}
     sender = next((key.text.partition(":")[0] for key in keys if not key.is_person), goal.source)
     refused = f"DataFast has not said in time whether it knows {found.visitor}" if found else None
-    message = unattributed(sender, pairs, disproved(stranger) if stranger else refused)
+    message = unattributed(sender, pairs, disproved(disproved_visitor) if disproved_visitor else refused)
     return {"state": "unattributed", "reason": "no_visitor", "message": message, "to_prove": None}
 
 
-def without_visitor(now: int) -> dict[str, Any]:
+def columns_without_visitor(now: int) -> dict[str, Any]:
     """The columns for a payment sent without a known visitor: the money came in."""
     message = "no visitor was found: it is sent without one"
     return {"state": "pending", "reason": "no_visitor", "message": message, "due_at_ms": now}
 
 
-def _waits_for(goal: Row[Any], found: FoundVisitor | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def _waiting_columns(goal: Row[Any], found: FoundVisitor | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """The message of a goal that waits for a proof or, if the visitor was unknown, for a link."""
     if found is not None:
         return to_prove(found) if goal.to_prove != found.visitor else {}
@@ -260,10 +266,11 @@ def to_prove(found: FoundVisitor) -> dict[str, Any]:
 
 def decide_proved(conn: Connection, destination: str, visitor: str, settings: Settings) -> None:
     """Decide about the goals that waited for the destination to say whether it knows this visitor."""
-    _look(conn, conn.execute(_TO_PROVE, {"visitor": visitor, "of": destination}).all(), settings, clock.read_ms(conn))
+    waiting_goals = conn.execute(_TO_PROVE, {"visitor": visitor, "of": destination}).all()
+    _reconsider(conn, waiting_goals, settings, clock.read_ms(conn))
 
 
-def _attributed(found: FoundVisitor, now: int) -> dict[str, Any]:
+def _attributed_columns(found: FoundVisitor, now: int) -> dict[str, Any]:
     return {
         "state": "pending",
         "visitor": found.visitor,
@@ -277,10 +284,10 @@ def _attributed(found: FoundVisitor, now: int) -> dict[str, Any]:
 
 def _is_over(goal: Row[Any], unrouted_ms: int | None, now: int) -> bool:
     """Whether a goal's wait is over, and every event that arrived in time has been routed."""
-    return goal.parked_until_ms <= now and not _may_speak(unrouted_ms, goal.parked_until_ms)
+    return goal.parked_until_ms <= now and not _unrouted_by(unrouted_ms, goal.parked_until_ms)
 
 
-def _may_speak(unrouted_ms: int | None, until_ms: int | None) -> bool:
+def _unrouted_by(unrouted_ms: int | None, until_ms: int | None) -> bool:
     """Whether an event that arrived in time is still to be routed."""
     return unrouted_ms is not None and until_ms is not None and unrouted_ms <= until_ms
 

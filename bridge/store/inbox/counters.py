@@ -47,7 +47,7 @@ def refused(conn: Connection, source: str, *, count: int, in_row: int, reason: s
 
 
 @dataclass
-class _Sum:
+class _RefusalCount:
     count: int = 0
     in_row: int = 0
     reason: str = ""
@@ -61,13 +61,13 @@ class Refusals:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._sums: dict[str, _Sum] = {}
+        self._sums: dict[str, _RefusalCount] = {}
         self._wrong_tokens = 0
 
     def refused(self, source: str, reason: str) -> None:
         """Count a request to a known source that failed verification; `reason` is for its owner, without secrets."""
         with self._lock:
-            total = self._sums.setdefault(source, _Sum())
+            total = self._sums.setdefault(source, _RefusalCount())
             total.count += 1
             total.in_row += 1
             total.reason = reason
@@ -96,16 +96,16 @@ class Refusals:
             self._take_back(sums, wrong_tokens)
             raise
 
-    def _take_back(self, sums: dict[str, _Sum], wrong_tokens: int) -> None:
+    def _take_back(self, sums: dict[str, _RefusalCount], wrong_tokens: int) -> None:
         with self._lock:
             self._wrong_tokens += wrong_tokens
             for source, old in sums.items():
-                new = self._sums.setdefault(source, _Sum(reason=old.reason))
+                new = self._sums.setdefault(source, _RefusalCount(reason=old.reason))
                 new.count += old.count
                 new.in_row += old.in_row
 
 
-def _write(conn: Connection, sums: dict[str, _Sum], wrong_tokens: int) -> None:
+def _write(conn: Connection, sums: dict[str, _RefusalCount], wrong_tokens: int) -> None:
     for source in sorted(sums):  # the same order everywhere, to prevent deadlocks
         total = sums[source]
         refused(conn, source, count=total.count, in_row=total.in_row, reason=total.reason)

@@ -36,17 +36,17 @@ OLDEST_UNROUTED: Final = (
     select(events.c.received_at_ms).where(events.c.state == "received").order_by(events.c.id).limit(1)
 )
 
-_held = and_(
+_holds_lease = and_(
     events.c.id == bindparam("event_id"), events.c.state == "received", events.c.lease_token == bindparam("token")
 )
 
 _QUARANTINE: Final = (
     update(events)
-    .where(_held)
+    .where(_holds_lease)
     .values(state="quarantined", reason=bindparam("new_reason"), lease_token=None, lease_until_ms=None)
 )
 
-_mine = events.c.lease_token == bindparam("token")
+_is_own_lease = events.c.lease_token == bindparam("token")
 
 # A process that releases an event is alive, so the claim did not end in a crash, even if another router holds it now.
 _RELEASE: Final = (
@@ -54,8 +54,8 @@ _RELEASE: Final = (
     .where(events.c.id.in_(bindparam("chosen", expanding=True)), events.c.state == "received", events.c.tries > 0)
     .values(
         tries=events.c.tries - 1,
-        lease_token=case((_mine, None), else_=events.c.lease_token),
-        lease_until_ms=case((_mine, None), else_=events.c.lease_until_ms),
+        lease_token=case((_is_own_lease, None), else_=events.c.lease_token),
+        lease_until_ms=case((_is_own_lease, None), else_=events.c.lease_until_ms),
     )
 )
 
@@ -149,8 +149,8 @@ def ignore(conn: Connection, event_id: int) -> bool:
 
 def stored_after(conn: Connection, event_id: int, limit: int) -> list[Event]:
     """The next events that still have their bodies, in order of arrival, for processing in batches."""
-    those = select(events).where(events.c.id > event_id, events.c.body.is_not(None)).order_by(events.c.id).limit(limit)
-    return [event_from_row(row) for row in conn.execute(those)]
+    stored = select(events).where(events.c.id > event_id, events.c.body.is_not(None)).order_by(events.c.id).limit(limit)
+    return [event_from_row(row) for row in conn.execute(stored)]
 
 
 def event_from_row(row: Row[Any]) -> Event:

@@ -46,7 +46,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 _Row = tuple[Any, ...]
 _Entry = tuple["NewEvent", "Future[Ack]"]
-_Former = tuple[tuple[str, str], ...]  # the (type, key) pairs that the previous release would have stored
+_FormerKeys = tuple[tuple[str, str], ...]  # the (type, key) pairs that the previous release would have stored
 
 
 class _Waiting:
@@ -58,7 +58,7 @@ class _Waiting:
         self.content: _Entry | None = (event, ack)
         self.since_s = time.monotonic()
 
-    def let_go(self, _ack: Future[Ack]) -> None:
+    def release(self, _ack: Future[Ack]) -> None:
         self.content = None
 
 
@@ -76,9 +76,7 @@ class Inbox:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._oldest_s: float | None = None  # since when the oldest event being stored has waited
-        self._refused: tuple[float, StoreError] | None = (
-            None  # when and why an event was last not stored; None once another has been
-        )
+        self._refused: tuple[float, StoreError] | None = None  # when and why storing failed; None once it works again
 
     def post(self, event: NewEvent) -> Future[Ack]:
         """Store an event, or recognise it as a duplicate: the future holds which, or why neither is certain.
@@ -90,7 +88,7 @@ class Inbox:
             self._start()
         ack: Future[Ack] = Future()
         waiting = _Waiting(event, ack)
-        ack.add_done_callback(waiting.let_go)
+        ack.add_done_callback(waiting.release)
         self._queue.put(waiting)
         return ack
 
@@ -137,9 +135,9 @@ class Inbox:
     def _commit(self, batch: list[_Entry], until: float) -> Exception | None:
         """Store a batch in one transaction; if it fails, row by row until `until`. Returns the last error, if any."""
         rows = [_row(event) for event, _ in batch]
-        former = [_former(event) for event, _ in batch]
+        former_keys = [_former_keys(event) for event, _ in batch]
         try:
-            answers = self._store.run_driver(lambda driver: store_rows(driver, rows, former))
+            answers = self._store.run_driver(lambda driver: store_rows(driver, rows, former_keys))
         except Exception as failure:  # noqa: BLE001 - any error is passed to the callers
             return self._store_one_by_one(batch, failure, until)
         self._refused = None
@@ -158,7 +156,7 @@ class Inbox:
             if isinstance(failure, StoreError):
                 self._refused = time.monotonic(), failure
             if ack.set_running_or_notify_cancel():
-                ack.set_exception(_as_ours(failure))
+                ack.set_exception(_as_bridge_error(failure))
         return failure
 
     def _wake(self) -> None:
@@ -188,13 +186,13 @@ def _gather(first: _Waiting, queue: SimpleQueue[_Waiting | None]) -> tuple[list[
     return batch, True
 
 
-def _as_ours(failure: Exception) -> Exception:
+def _as_bridge_error(failure: Exception) -> Exception:
     """Any error as one that makes the sender try again, because its event is not stored."""
     if isinstance(failure, BridgeError):
         return failure
-    ours = StoreUnavailable(f"the event could not be stored ({type(failure).__name__})")
-    ours.__cause__ = failure
-    return ours
+    unavailable = StoreUnavailable(f"the event could not be stored ({type(failure).__name__})")
+    unavailable.__cause__ = failure
+    return unavailable
 
 
 # --------------------------------------------------------------------------------------------------------- rows
@@ -234,7 +232,7 @@ def _row(event: NewEvent) -> _Row:
     )
 
 
-def _former(event: NewEvent) -> _Former:
+def _former_keys(event: NewEvent) -> _FormerKeys:
     return tuple((_text(event_type) or "", _key(key)) for event_type, key in event.former_keys)
 
 
@@ -255,43 +253,44 @@ def _ms(value: int | None) -> int | None:
 # --------------------------------------------------------------------------------------------------- statements
 
 
-def store_rows(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former] = ()) -> list[Ack]:
+def store_rows(driver: Driver, rows: Sequence[_Row], former_keys: Sequence[_FormerKeys] = ()) -> list[Ack]:
     """Insert rows, except those with a known key for their source; return the result for each, in order.
 
-    former: per row, the keys that the previous release would have stored; they are only looked up. If two processes
-    store the same event simultaneously, the unique index lets one insert, and the other waits for that commit and finds
-    a duplicate. All insert in key order, which prevents deadlocks.
+    former_keys: per row, the keys that the previous release would have stored; they are only looked up. If two
+    processes store the same event simultaneously, the unique index lets one insert, and the other waits for that commit
+    and finds a duplicate. All insert in key order, which prevents deadlocks.
     """
-    stored_before = _stored_before(driver, rows, former)
+    stored_before = _stored_before(driver, rows, former_keys)
     answers = dict.fromkeys(stored_before, Ack.DUPLICATE)
-    left = sorted((at for at in range(len(rows)) if at not in answers), key=lambda at: _identity(rows[at]))
-    while left:
-        distinct = {_identity(rows[at]): at for at in reversed(left)}
-        values = [value for at in reversed(distinct.values()) for value in rows[at]]
+    remaining = [index for index in range(len(rows)) if index not in answers]
+    remaining.sort(key=lambda index: _identity(rows[index]))
+    while remaining:
+        distinct = {_identity(rows[index]): index for index in reversed(remaining)}
+        values = [value for index in reversed(distinct.values()) for value in rows[index]]
         inserted = set(driver.execute_raw(_insert_text(len(distinct), driver.dialect), values))
-        for identity, at in distinct.items():
-            answers[at] = Ack.ACCEPTED if identity in inserted else Ack.DUPLICATE
-        left = [at for at in left if at not in answers]
+        for identity, index in distinct.items():
+            answers[index] = Ack.ACCEPTED if identity in inserted else Ack.DUPLICATE
+        remaining = [index for index in remaining if index not in answers]
     _count(driver, rows, answers, stored_before)
-    return [answers[at] for at in range(len(rows))]
+    return [answers[index] for index in range(len(rows))]
 
 
-def _stored_before(driver: Driver, rows: Sequence[_Row], former: Sequence[_Former]) -> dict[int, int]:
+def _stored_before(driver: Driver, rows: Sequence[_Row], former_keys: Sequence[_FormerKeys]) -> dict[int, int]:
     """The rows that the previous release stored under another key: position -> id of the event."""
-    wanted: dict[str, set[str]] = {}
-    for row, pairs in zip(rows, former, strict=False):
-        wanted.setdefault(row[_SOURCE], set()).update(key for _, key in pairs)
+    keys_by_source: dict[str, set[str]] = {}
+    for row, pairs in zip(rows, former_keys, strict=False):
+        keys_by_source.setdefault(row[_SOURCE], set()).update(key for _, key in pairs)
     known = {
         (source, event_type, key): event_id
-        for source, keys in sorted(wanted.items())
+        for source, keys in sorted(keys_by_source.items())
         for statement in (_BY_KEY, _BY_KEY_2)
         for event_id, event_type, key in (driver.execute_in(statement, sorted(keys), (source,)) if keys else ())
     }
     return {
-        at: known[place]
-        for at, pairs in enumerate(former)
+        index: known[former_key]
+        for index, pairs in enumerate(former_keys)
         for event_type, key in pairs
-        if (place := (rows[at][_SOURCE], event_type, key)) in known
+        if (former_key := (rows[index][_SOURCE], event_type, key)) in known
     }
 
 
@@ -311,16 +310,16 @@ def _insert_text(rows: int, dialect: str) -> str:
 
 
 def _count(driver: Driver, rows: Sequence[_Row], answers: dict[int, Ack], stored_before: dict[int, int]) -> None:
-    tally: dict[str, list[int]] = {}
-    for at, row in enumerate(rows):
-        duplicate = answers[at] is Ack.DUPLICATE
-        tally.setdefault(row[_SOURCE], [0, 0])[duplicate] += 1
-        if at in stored_before:
-            driver.execute(_REPEATED_ID, (stored_before[at],))
+    counts: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
+        duplicate = answers[index] is Ack.DUPLICATE
+        counts.setdefault(row[_SOURCE], [0, 0])[duplicate] += 1
+        if index in stored_before:
+            driver.execute(_REPEATED_ID, (stored_before[index],))
         elif duplicate:
             driver.execute(_REPEATED, (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
-    for source in sorted(tally):
-        driver.execute(statements.STORED, (source, *tally[source]))
+    for source in sorted(counts):
+        driver.execute(statements.STORED, (source, *counts[source]))
 
 
 _BY_KEY: Final = "SELECT id, type, dedupe_key FROM events WHERE source = ? AND dedupe_key IN ({names})"

@@ -35,21 +35,22 @@ def learn(conn: Connection, observations: Sequence[Observation], now: int) -> Kn
     """Learn what these events teach. Neither their order nor that of the calls makes a difference."""
     statements.lock(conn)
     links = KnownLinks()
-    todo = [observation for observation in observations if observation.keys]
-    if not todo:
+    remaining = [observation for observation in observations if observation.keys]
+    if not remaining:
         return links
-    statements.write_edges(conn, todo)
+    statements.write_edges(conn, remaining)
     cleared: set[Observation] = set()
-    while todo:  # three visitors end a round: the rest is learned with the threads as they are without the stopped key
-        todo = _Round(conn, links, todo, cleared, now).run()
-    _stop_crowds(conn, links, now)
+    # Three visitors end a round: the rest is learned with the threads as they are without the stopped key.
+    while remaining:
+        remaining = _Round(conn, links, remaining, cleared, now).run()
+    _stop_oversized(conn, links, now)
     _stop_shared(conn, links, observations, now)
     # Customers can use what their people have learned: goals that wait for those customers are checked, too.
     links.customers_gained |= related(conn, (text for text in links.customers_gained if text in links.people))
-    return _again(conn, links, observations) if links.stopped else links
+    return _recall_after_stop(conn, links, observations) if links.stopped else links
 
 
-def _again(conn: Connection, links: KnownLinks, observations: Sequence[Observation]) -> KnownLinks:
+def _recall_after_stop(conn: Connection, links: KnownLinks, observations: Sequence[Observation]) -> KnownLinks:
     """The memory after a key was stopped: threads have come apart, so everything is read again."""
     fresh = recall(conn, [key for observation in observations for key in observation.keys])
     fresh.stopped, fresh.gained = links.stopped, set(fresh.by_thread)
@@ -113,7 +114,7 @@ class _Round:
         now: int,
     ) -> None:
         self._conn, self._links, self._observations, self._now = conn, links, observations, now
-        self._cleared = cleared  # with three visitors, but a single customer
+        self._cleared = cleared  # those with three visitors but a single customer
         self._joined = DisjointSets()
         self._new: set[str] = set()  # keys new in this batch; a strong one starts a thread with its name
         self._before: dict[str, set[str]] = {}  # the visitors that each older thread knew
@@ -122,13 +123,13 @@ class _Round:
         self._evidence: dict[tuple[str, str], Evidence] = {}  # to be written
 
     def run(self) -> list[Observation]:
-        """Returns the observations that are left for the next round."""
+        """Do the round; return the observations that are left for the next one."""
         self._load()
         for position, observation in enumerate(self._observations):
-            if observation not in self._cleared and self._crowded(observation):
+            if observation not in self._cleared and self._joins_too_many(observation):
                 self._save(self._observations[:position])
                 own = tuple(key.text for key in observation.keys if key.text in self._links.threads)
-                if not _stop(self._conn, self._links, own, _evidence(observation), self._now, _THIRD):
+                if not _stop(self._conn, self._links, own, _evidence(observation), self._now, _THIRD_VISITOR):
                     self._cleared.add(observation)
                 return list(self._observations[position:])
             self._join(observation)
@@ -145,10 +146,10 @@ class _Round:
             if before == 0 and not links.stopped:  # in a later round, its evidence exists already
                 self._new.add(row.key)
             if keys[row.key].is_person:
-                self._meet(row, before)
+                self._note_person(row, before)
             elif row.thread is not None and row.stopped_at_ms is None:
                 links.threads[row.key] = row.thread
-                if row.uses // _LOOK_EVERY > before // _LOOK_EVERY:
+                if row.uses // _CHECK_EVERY > before // _CHECK_EVERY:
                     links.busy.add(row.key)
             else:
                 links.threads.pop(row.key, None)
@@ -156,13 +157,13 @@ class _Round:
         customers = sorted(key.text for key in keys.values() if not key.strong)
         for thread in old:
             links.by_thread.pop(thread, None)
-        beside = _recall_people(self._conn, links, (key.text for key in keys.values() if key.is_person))
-        _recall_evidence(self._conn, links, old, sorted({*customers, *(person.text for person in beside)}))
+        people = _recall_people(self._conn, links, (key.text for key in keys.values() if key.is_person))
+        _recall_evidence(self._conn, links, old, sorted({*customers, *(person.text for person in people)}))
         self._before = {thread: _visitors(links.by_thread.get(thread)) for thread in old}
         self._customers_before = {key: _visitors(links.by_customer.get(key)) for key in customers}
 
-    def _meet(self, row: statements.KeyRow, before: int) -> None:
-        """Take note of a person's row. before: its uses before these events."""
+    def _note_person(self, row: statements.KeyRow, before: int) -> None:
+        """Note what a person's row says. before: its uses before these events."""
         links = self._links
         links.people.add(row.key)
         (links.mute.add if row.is_mute else links.mute.discard)(row.key)
@@ -175,7 +176,7 @@ class _Round:
         threads = self._links.threads
         return {self._joined.find(threads[key.text]) for key in observation.keys if key.text in threads}
 
-    def _crowded(self, observation: Observation) -> bool:
+    def _joins_too_many(self, observation: Observation) -> bool:
         """Whether this event makes a thread of three visitors, or says something new about a key in one."""
         threads = self._threads(observation)
         visitors = {visitor for thread in threads for _, visitor in self._links.by_thread.get(thread, ())}
@@ -208,7 +209,7 @@ class _Round:
 
     def _save(self, learned: Sequence[Observation]) -> None:
         self._note_gains()
-        self._tell_customers(learned)
+        self._pass_to_customers(learned)
         self._rename_threads()
         statements.write_evidence(self._conn, self._evidence.values())
         self._evidence = {}
@@ -221,7 +222,7 @@ class _Round:
             if _visitors(self._links.by_thread.get(self._joined.find(thread))) - before
         }
 
-    def _tell_customers(self, learned: Sequence[Observation]) -> None:
+    def _pass_to_customers(self, learned: Sequence[Observation]) -> None:
         """Let each customer lead to the visitors of every thread it was seen with, whichever of the two came first."""
         pairs = {
             (key.text, thread)
@@ -238,7 +239,7 @@ class _Round:
             known = links.by_customer.setdefault(customer, {})
             for item in links.by_thread.get(thread, {}).values():
                 place, before = (customer, item.visitor), known.get((customer, item.visitor))
-                _add(known, self._as_evidence(item, customer))
+                _add(known, self._evidence_for(item, customer))
                 if known[place] != before:
                     self._evidence[place] = known[place]
         for customer, known in links.by_customer.items():
@@ -246,16 +247,16 @@ class _Round:
                 links.customers_gained.add(customer)
         links.customers_gained |= {person for person in self._now_certain if links.by_customer.get(person)}
         for observation in learned:
-            self._meet_customers(observation)
-        self._note_met(pairs)
+            self._note_customers(observation)
+        self._note_threads(pairs)
 
-    def _as_evidence(self, item: Evidence, customer: str) -> Evidence:
+    def _evidence_for(self, item: Evidence, customer: str) -> Evidence:
         """A thread's visitors, as evidence for a customer or a person seen with it."""
         if customer in self._links.people:
             return item.for_person(customer, item.key.partition(":")[0])
         return replace(item, key=customer)
 
-    def _meet_customers(self, observation: Observation) -> None:
+    def _note_customers(self, observation: Observation) -> None:
         """Note older customers and people without a visitor who were named with a person who has one."""
         links = self._links
         if any(key.is_person and self._knows(key.text) for key in observation.keys):
@@ -269,10 +270,10 @@ class _Round:
         """Whether a customer or person knows a visitor, directly or through people within this many steps."""
         links = self._links
         return bool(links.by_customer.get(weak)) or (
-            steps > 0 and any(self._knows(one.text, steps - 1) for one in links.people_of.get(weak, ()))
+            steps > 0 and any(self._knows(person.text, steps - 1) for person in links.people_of.get(weak, ()))
         )
 
-    def _note_met(self, pairs: set[tuple[str, str]]) -> None:
+    def _note_threads(self, pairs: set[tuple[str, str]]) -> None:
         """Note older threads without a visitor that met a customer who leads to one, or joined another thread.
 
         pairs: (customer, thread). A borrowed visitor does not count yet, because a destination may not know it.
@@ -281,7 +282,7 @@ class _Round:
         known = self._links.by_thread
         waiting = {root for root in roots if all(item.borrowed for item in known.get(root, {}).values())}
         met = {(customer, thread) for customer, thread in pairs if thread in waiting}
-        self._recall_beside({customer for customer, _ in met})
+        self._recall_people_of({customer for customer, _ in met})
         with_customer = {thread for customer, thread in met if self._knows(customer, _STEPS)}
         self._met = {
             thread
@@ -289,12 +290,12 @@ class _Round:
             if root in waiting and (root in with_customer or roots.count(root) > 1)
         }
 
-    def _recall_beside(self, customers: set[str]) -> None:
+    def _recall_people_of(self, customers: set[str]) -> None:
         """Load the people to whom these customers lead, as many steps as a goal follows to find its visitor."""
-        links, beside = self._links, customers
+        links, people = self._links, customers
         for _ in range(_STEPS):
-            beside = {person.text for person in _recall_people(self._conn, links, beside)}
-            _recall_evidence(self._conn, links, (), sorted(beside - links.by_customer.keys()))
+            people = {person.text for person in _recall_people(self._conn, links, people)}
+            _recall_evidence(self._conn, links, (), sorted(people - links.by_customer.keys()))
 
     def _rename_threads(self) -> None:
         """Give joined threads the name of the largest, so that few rows are written."""
@@ -320,11 +321,11 @@ class _Round:
 
 # ----------------------------------------------------------------------------------------------------- the guard
 
-_THIRD: Final = (
+_THIRD_VISITOR: Final = (
     "{ref} would join a third visitor to one thread, and the events that name it have no customer in common, so it is"
     " not the key of one purchase (is it a product's id?); it links nothing any more"
 )
-_CROWD: Final = (
+_OVERSIZED: Final = (
     f"{{ref}} holds more than {KEYS_PER_THREAD} keys together, so it is not the key of one purchase (is it a"
     " product's id?); it links nothing any more"
 )
@@ -333,7 +334,7 @@ _SHARED_BY_GUESTS: Final = (
     "{who} was seen with more than three e-mail addresses of guests, so nobody can say whose it is"
 )
 CUSTOMERS_A_PERSON: Final = 3  # of one provider
-_LOOK_EVERY: Final = 100  # uses of a key between two checks of its thread's size
+_CHECK_EVERY: Final = 100  # uses of a key between two checks of its thread's size
 
 
 def _stop(
@@ -346,7 +347,7 @@ def _stop(
     threads = sorted({links.threads[key] for key in own})
     edges = [*statements.edges_in(conn, threads), own]
     keys = statements.keys_in(conn, threads)
-    trusted = statements.with_one_customer(conn, sorted(keys)) if why is _THIRD else set()
+    trusted = statements.with_one_customer(conn, sorted(keys)) if why is _THIRD_VISITOR else set()
     named: dict[str, set[str]] = {}
     for item in (*statements.evidence_of_keys(conn, sorted(keys)), *new):
         named.setdefault(item.key, set()).add(item.visitor)
@@ -360,12 +361,12 @@ def _stop(
     return True
 
 
-def _stop_crowds(conn: Connection, links: KnownLinks, now: int) -> None:
-    """An endless thread slows down every lookup, so check its size from time to time, even without visitors."""
+def _stop_oversized(conn: Connection, links: KnownLinks, now: int) -> None:
+    """A huge thread slows down every lookup, so check its size from time to time, even without visitors."""
     for key in sorted(links.busy & set(links.threads)):
         thread = links.threads[key]
         if statements.sizes(conn, [thread]).get(thread, 0) > KEYS_PER_THREAD:
-            _stop(conn, links, (key,), (), now, _CROWD)
+            _stop(conn, links, (key,), (), now, _OVERSIZED)
 
 
 def _stop_shared(conn: Connection, links: KnownLinks, observations: Iterable[Observation], now: int) -> None:
@@ -373,23 +374,22 @@ def _stop_shared(conn: Connection, links: KnownLinks, observations: Iterable[Obs
 
     Guests have no customer, so a user's id stops after more than three addresses of guests.
     """
-    often: dict[str, Key] = {}
-    as_guest: set[str] = set()
+    frequent: dict[str, Key] = {}
+    guests: set[str] = set()
     for observation in observations:
         named = {key.text: key for key in observation.keys if key.text in links.often}
         kinds = {key.kind for key in observation.keys}
         if "customer" in kinds:
-            often |= named
+            frequent |= named
         elif "email" in kinds:
-            often |= {text: key for text, key in named.items() if key.kind == "user"}
-            as_guest |= named.keys()
-    seen = [
-        (person, customer.text.partition(":")[0]) for person, customer in statements.customers_with(conn, sorted(often))
-    ]
-    seen += [(person, "") for person, _ in statements.guests_with(conn, sorted(as_guest & often.keys()))]
+            frequent |= {text: key for text, key in named.items() if key.kind == "user"}
+            guests |= named.keys()
+    customers = statements.customers_with(conn, sorted(frequent))
+    seen = [(person, customer.text.partition(":")[0]) for person, customer in customers]
+    seen += [(person, "") for person, _ in statements.guests_with(conn, sorted(guests & frequent.keys()))]
     for (person, provider), number in sorted(Counter(seen).items()):
         if number > CUSTOMERS_A_PERSON and person not in links.stopped:
-            who = key_in_words(often[person].kind, often[person].id)
+            who = key_in_words(frequent[person].kind, frequent[person].id)
             links.stopped[person] = (
                 _SHARED_BY.format(who=who, provider=provider) if provider else _SHARED_BY_GUESTS.format(who=who)
             )

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 ALL: Final = "all"
-_MATES: Final = 40  # keys of the same purchase to consider, the newest
-_MIN: Final = 60_000
+_OTHER_KEYS_MAX: Final = 40  # keys of the same purchase to consider, the newest
+_MINUTE: Final = 60_000  # ms
 # The first and the longest pause for each reason; pauses double.
 _STEPS: Final = {
-    "rate": (30_000, 15 * _MIN),
-    "unreachable": (10_000, 10 * _MIN),
-    "key": (5 * _MIN, 60 * _MIN),
-    "permission": (5 * _MIN, 60 * _MIN),
-    "account": (60 * _MIN, 24 * 60 * _MIN),
+    "rate": (30_000, 15 * _MINUTE),
+    "unreachable": (10_000, 10 * _MINUTE),
+    "key": (5 * _MINUTE, 60 * _MINUTE),
+    "permission": (5 * _MINUTE, 60 * _MINUTE),
+    "account": (60 * _MINUTE, 24 * 60 * _MINUTE),
 }
-DAY_MS: Final = 24 * 60 * _MIN
+DAY_MS: Final = 24 * 60 * _MINUTE
 KEPT_MS: Final = 30 * DAY_MS
-_LASTING_MS: Final = 5 * _MIN  # needs attention: a wrong key's pause starts this long, a slow Stripe's grows to it
-_JUST_OVER_MS: Final = _MIN  # its question is about to be asked again, and may begin the next pause
+_LASTING_MS: Final = 5 * _MINUTE  # needs attention: a wrong key's pause starts this long, a slow Stripe's grows to it
+_ENDED_RECENTLY_MS: Final = _MINUTE  # its question is about to be asked again, and may begin the next pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class AskedQuestion:
     detail: str | None
 
 
-# ------------------------------------------------------------------------------------------------------ whose turn
+# --------------------------------------------------------------------------------------------------- the next goals
 
 
 def any_due(conn: Connection, fingerprint: str) -> bool:
@@ -98,17 +98,17 @@ def due(conn: Connection, limit: int) -> list[GoalToLookUp]:
     rows = conn.execute(_WAITING, {"now": clock.read_ms(conn), "most": limit}).all()
     own = statements.keys_of(conn, [row.goal_id for row in rows])
     return [
-        GoalToLookUp(**row._mapping, own=tuple(mine), thread=_mates(conn, mine))  # noqa: SLF001 - public
-        for row, mine in zip(rows, own.values(), strict=True)
+        GoalToLookUp(**row._mapping, own=tuple(own_keys), thread=_other_keys(conn, own_keys))  # noqa: SLF001 - public
+        for row, own_keys in zip(rows, own.values(), strict=True)
     ]
 
 
-def _mates(conn: Connection, own: Sequence[Key]) -> tuple[Key, ...]:
+def _other_keys(conn: Connection, own: Sequence[Key]) -> tuple[Key, ...]:
     """Other keys of the same purchase, the newest first."""
-    mine = [key.text for key in own if key.strong]
-    threads = conn.execute(_THREADS, {"keys": mine}).scalars().all() if mine else ()
-    rows = conn.execute(_THREAD, {"threads": threads, "most": _MATES + len(mine)}) if threads else ()
-    return tuple(Key(row.key, row.kind, row.ref) for row in rows if row.key not in mine)
+    own_keys = [key.text for key in own if key.strong]
+    threads = conn.execute(_THREADS, {"keys": own_keys}).scalars().all() if own_keys else ()
+    rows = conn.execute(_THREAD, {"threads": threads, "most": _OTHER_KEYS_MAX + len(own_keys)}) if threads else ()
+    return tuple(Key(row.key, row.kind, row.ref) for row in rows if row.key not in own_keys)
 
 
 def put_off(conn: Connection, goal_id: int, until_ms: int) -> None:
@@ -152,7 +152,7 @@ def failures(conn: Connection, key: str, question: str) -> int:
     return int(conn.execute(select(lookups.c.failures).where(*_is(key, question))).scalar() or 0)
 
 
-def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[AskedQuestion]]:
+def asked_for_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[AskedQuestion]]:
     """The questions asked for each of these goals, in order."""
     found: dict[int, list[AskedQuestion]] = {}
     columns = (lookups.c[name] for name in AskedQuestion.__slots__)
@@ -186,10 +186,10 @@ def paused(conn: Connection, fingerprint: str) -> dict[str, LookupPause]:
 
 
 def lasting_pauses(conn: Connection, fingerprint: str) -> list[LookupPause]:
-    """This key's pauses of five minutes or more, all told. Those of an account are left out: its owner chose so."""
+    """This key's pauses of five minutes or more in total. Those of an account are left out: its owner chose so."""
     return [
         pause
-        for pause in _pauses(conn, fingerprint, over_ms=_JUST_OVER_MS)
+        for pause in _pauses(conn, fingerprint, over_ms=_ENDED_RECENTLY_MS)
         if pause.until_ms >= pause.since_ms + _LASTING_MS and not pause.what.startswith("account:")
     ]
 
@@ -198,23 +198,23 @@ def _pauses(conn: Connection, fingerprint: str, over_ms: int) -> list[LookupPaus
     """The pauses of this key that last, or ended recently enough."""
     table = lookup_pauses.c
     columns = (table[name] for name in LookupPause.__slots__)
-    lately = table.until_ms > clock.read_ms(conn) - over_ms
-    query = select(*columns).where(table.key_fingerprint == fingerprint, lately).order_by(table.what)
+    is_recent = table.until_ms > clock.read_ms(conn) - over_ms
+    query = select(*columns).where(table.key_fingerprint == fingerprint, is_recent).order_by(table.what)
     return [LookupPause(*row) for row in conn.execute(query)]
 
 
-def pause(conn: Connection, what: str, why: str, reason: str, fingerprint: str, retry_after_ms: int | None) -> int:
-    """Pause questions, longer each time. why: a row of the table of steps. Returns the end of the pause."""
+def pause(conn: Connection, what: str, cause: str, reason: str, fingerprint: str, retry_after_ms: int | None) -> int:
+    """Pause questions, longer each time; return the end of the pause. what: as in `LookupPause`. cause: of `_STEPS`."""
     now = clock.read_ms(conn)
     row = conn.execute(select(lookup_pauses).where(lookup_pauses.c.what == what).with_for_update()).first()
-    same = row is not None and row.key_fingerprint == fingerprint
-    failures = row.failures + 1 if row is not None and same else 1
-    first, last = _STEPS[why]
+    same_key = row is not None and row.key_fingerprint == fingerprint
+    failures = row.failures + 1 if row is not None and same_key else 1
+    first, last = _STEPS[cause]
     until = now + max(pauses.doubled(first, failures - 1, last), retry_after_ms or 0)
     values = {
         "key_fingerprint": fingerprint,
         "until_ms": until,
-        "since_ms": row.since_ms if row is not None and same else now,
+        "since_ms": row.since_ms if row is not None and same_key else now,
         "reason": reason,
         "failures": failures,
     }

@@ -161,13 +161,13 @@ def write_edges(conn: Connection, observations: Iterable[Observation]) -> None:
 def write_evidence(conn: Connection, evidence: Iterable[Evidence]) -> None:
     """Record who was named with which keys, extending the earliest and latest times already known."""
     rows = [
-        (item.key, item.visitor, item.sure, *_of_mention(item.first), *_of_mention(item.last), item.borrowed)
+        (item.key, item.visitor, item.sure, *_mention_columns(item.first), *_mention_columns(item.last), item.borrowed)
         for item in sorted(evidence, key=lambda item: (item.key, item.visitor))
     ]
     driver_of(conn).insert(_WRITE_EVIDENCE, rows)
 
 
-def _of_mention(mention: Mention) -> tuple[int, int | None, str]:
+def _mention_columns(mention: Mention) -> tuple[int, int | None, str]:
     return mention.at_ms, mention.event_id, mention.event
 
 
@@ -200,12 +200,12 @@ def customers_of(conn: Connection, threads: Sequence[str]) -> list[tuple[str, Ke
 
 def people_of(conn: Connection, customers: Sequence[str]) -> list[tuple[str, Key]]:
     """(customer, person): the people named together with these customers."""
-    return [(one, Key(*person)) for one, *person in driver_of(conn).execute_in(_PEOPLE_OF, customers)]
+    return [(customer, Key(*person)) for customer, *person in driver_of(conn).execute_in(_PEOPLE_OF, customers)]
 
 
 def customers_with(conn: Connection, people: Sequence[str]) -> list[tuple[str, Key]]:
     """(person, customer): the customers named together with these people."""
-    return [(one, Key(*other)) for one, *other in driver_of(conn).execute_in(_CUSTOMERS_WITH, people)]
+    return [(person, Key(*customer)) for person, *customer in driver_of(conn).execute_in(_CUSTOMERS_WITH, people)]
 
 
 def guests_with(conn: Connection, people: Sequence[str]) -> list[tuple[str, str]]:
@@ -217,10 +217,10 @@ def with_one_customer(conn: Connection, keys: Sequence[str]) -> set[str]:
     """Those of these keys whose events name one common customer (`keys_of_one_customer`)."""
     events: dict[tuple[str, int, int], tuple[set[str], bool | None]] = {}
     for key, event_id, element, named, customer in driver_of(conn).execute_in(_NAMED_TOGETHER, keys):
-        mine, _ = events.setdefault((key, event_id, element), (set(), named))
+        customers, _ = events.setdefault((key, event_id, element), (set(), named))
         if customer is not None:
-            mine.add(customer)
-    return keys_of_one_customer((key, mine, named) for (key, *_), (mine, named) in events.items())
+            customers.add(customer)
+    return keys_of_one_customer((key, customers, named) for (key, *_), (customers, named) in events.items())
 
 
 def sizes(conn: Connection, threads: Sequence[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from bridge.store import schema
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=schema.complete("sqlite", "postgresql"),
+    target_metadata=schema.with_dialect_options("sqlite", "postgresql"),
     version_table="bridge_version",  # the default name is another application's in a shared database
 )
 with context.begin_transaction():

@@ -67,31 +67,31 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retri
             return _new_generation(conn, row) if again else (Retried.DELIVERED, goal_id)
         case "pending":
             due_now = {"due_at_ms": now_ms(), "unknown_at_ms": 0, "changed_at_ms": now_ms()}
-            conn.execute(update(goals).where(*_still(row), goals.c.due_at_ms > now_ms()).values(due_now))
+            conn.execute(update(goals).where(*_unchanged(row), goals.c.due_at_ms > now_ms()).values(due_now))
             return Retried.QUEUED, goal_id
         case state if state in SENDABLE:
-            return _once_more(conn, row), goal_id
+            return _send_again(conn, row), goal_id
         case state if state in UNDER_WAY:
             return Retried.UNDER_WAY, goal_id
         case "dry" if row.reason == parking.DRY_RULE:
-            return _out_of_dry(conn, row, {}), goal_id
+            return _send_dry(conn, row, {}), goal_id
     return (Retried.DRY if row.state == "dry" else Retried.WAITS), goal_id
 
 
 def send_dry(conn: Connection, goal_id: int) -> Retried:
     """Send a goal that a dry rule made, unless it has grown older than its `max_age`."""
-    row = conn.execute(select(goals).where(goals.c.id == goal_id, _GATHERED).with_for_update()).first()
+    row = conn.execute(select(goals).where(goals.c.id == goal_id, _MADE_DRY).with_for_update()).first()
     if row is None:
         return Retried.UNKNOWN
     if row.expires_at_ms <= read_ms(conn):
         return Retried.OVER_AGE
-    return _out_of_dry(conn, row, {"expires_at_ms": row.expires_at_ms})
+    return _send_dry(conn, row, {"expires_at_ms": row.expires_at_ms})
 
 
-_GATHERED: Final = and_(goals.c.state == "dry", goals.c.reason == parking.DRY_RULE)
+_MADE_DRY: Final = and_(goals.c.state == "dry", goals.c.reason == parking.DRY_RULE)
 
 
-def _out_of_dry(conn: Connection, row: Row[*tuple[Any, ...]], given: dict[str, Any]) -> Retried:
+def _send_dry(conn: Connection, row: Row[*tuple[Any, ...]], given: dict[str, Any]) -> Retried:
     """Look for its visitor, which nobody has done since it was made; without one, it waits as if it were made now."""
     now = read_ms(conn)
     values = _fresh(row, now) | given
@@ -99,7 +99,7 @@ def _out_of_dry(conn: Connection, row: Row[*tuple[Any, ...]], given: dict[str, A
         may_find = row.provenance or conn.execute(select(goal_keys.c.key).where(goal_keys.c.goal_id == row.id)).first()
         until = now + row.wait_ms if may_find else now
         values |= {"state": "parked", "reason": None, "message": None, "parked_until_ms": until}
-    conn.execute(update(goals).where(goals.c.id == row.id, _GATHERED).values(**values))
+    conn.execute(update(goals).where(goals.c.id == row.id, _MADE_DRY).values(**values))
     return Retried.QUEUED if row.visitor is not None else Retried.LOOKED_FOR
 
 
@@ -115,7 +115,7 @@ def cancel(conn: Connection, goal_id: int) -> Cancelled:
     return Cancelled.UNDER_WAY if state in UNDER_WAY else Cancelled.FINAL
 
 
-def _still(row: Row[*tuple[Any, ...]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def _unchanged(row: Row[*tuple[Any, ...]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return goals.c.id == row.id, goals.c.state == row.state
 
 
@@ -128,7 +128,7 @@ def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
         "changed_at_ms": now,
         "due_at_ms": now,
         "expires_at_ms": now + max(row.expires_at_ms - row.happened_at_ms, 0),
-        **parking.FRESH,
+        **parking.UNTRIED,
         "looks": 0,
         "absent": 0,
         "lease_token": None,
@@ -138,11 +138,11 @@ def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
     }
 
 
-def _once_more(conn: Connection, row: Row[*tuple[Any, ...]]) -> Retried:
+def _send_again(conn: Connection, row: Row[*tuple[Any, ...]]) -> Retried:
     """Send the same goal: as far as is known, it was never delivered."""
     if row.visitor is None and row.kind not in IDEMPOTENT:
         return Retried.REROUTED if events.requeue(conn, row.event_id) else Retried.NO_VISITOR
-    conn.execute(update(goals).where(*_still(row)).values(_fresh(row, read_ms(conn))))
+    conn.execute(update(goals).where(*_unchanged(row)).values(_fresh(row, read_ms(conn))))
     return Retried.QUEUED
 
 

@@ -111,15 +111,15 @@ class MatchCount:
 
 
 def page(
-    conn: Connection, kind: str, wanted: ActivityFilter, size: int = PAGE, enough: Callable[[], bool] = lambda: False
+    conn: Connection, kind: str, criteria: ActivityFilter, size: int = PAGE, enough: Callable[[], bool] = lambda: False
 ) -> ActivityPage:
     """The next rows that match. enough: whether to stop before LOOKED_MAX rows have been examined."""
-    of, down = _KINDS[kind], wanted.after is None
+    view, descending = _VIEWS[kind], criteria.after is None
     found: list[Any] = []
     looked, reached = 0, None
-    for step in _steps(conn, of, wanted):
-        query = of.select.where(*step.filter).order_by(of.id.desc() if down else of.id)
-        found += of.rows(conn, query.limit(size + 1 - len(found)))
+    for step in _steps(conn, view, criteria):
+        query = view.select.where(*step.filter).order_by(view.id.desc() if descending else view.id)
+        found += view.rows(conn, query.limit(size + 1 - len(found)))
         looked, reached = looked + step.looked, step.reached
         if len(found) > size:
             found, reached = found[:size], found[size - 1].id
@@ -128,16 +128,16 @@ def page(
             break
     else:
         reached = None
-    return ActivityPage(tuple(found if down else reversed(found)), looked, reached)
+    return ActivityPage(tuple(found if descending else reversed(found)), looked, reached)
 
 
 def count(
-    conn: Connection, kind: str, wanted: ActivityFilter, enough: Callable[[], bool] = lambda: False
+    conn: Connection, kind: str, criteria: ActivityFilter, enough: Callable[[], bool] = lambda: False
 ) -> MatchCount:
     """How many rows match, as far as a page would examine them."""
-    of, looked, reached, found = _KINDS[kind], 0, None, Counter[str]()
-    for step in _steps(conn, of, wanted):
-        query = of.select.with_only_columns(of.state, func.count()).where(*step.filter).group_by(of.state)
+    view, looked, reached, found = _VIEWS[kind], 0, None, Counter[str]()
+    for step in _steps(conn, view, criteria):
+        query = view.select.with_only_columns(view.state, func.count()).where(*step.filter).group_by(view.state)
         found.update({row[0]: row[1] for row in conn.execute(query)})
         looked, reached = looked + step.looked, step.reached
         if looked >= LOOKED_MAX or enough():
@@ -147,16 +147,16 @@ def count(
     return MatchCount(dict(found), reached)
 
 
-def newer(conn: Connection, kind: str, wanted: ActivityFilter, after: int) -> int:
+def newer(conn: Connection, kind: str, criteria: ActivityFilter, after: int) -> int:
     """How many rows after this one match: at most NEW_MAX, and only among the next ones."""
-    of, within = _KINDS[kind], _between(after + 1, after + 1 + _NEXT)
-    ids = of.select.with_only_columns(of.id).where(within(of.id), *of.filter(wanted, within))
+    view, within = _VIEWS[kind], _between(after + 1, after + 1 + _NEXT)
+    ids = view.select.with_only_columns(view.id).where(within(view.id), *view.filter(criteria, within))
     return conn.execute(select(func.count()).select_from(ids.limit(NEW_MAX).subquery())).scalar_one()
 
 
 def newest_id(conn: Connection, kind: str) -> int:
     """The id of the newest row; 0 if there is none."""
-    return conn.execute(select(func.max(_KINDS[kind].id))).scalar() or 0
+    return conn.execute(select(func.max(_VIEWS[kind].id))).scalar() or 0
 
 
 def sources(conn: Connection) -> list[str]:
@@ -168,12 +168,12 @@ def sources(conn: Connection) -> list[str]:
 
 
 def search_bodies(
-    conn: Connection, wanted: ActivityFilter, needles: Sequence[bytes], enough: Callable[[], bool] = lambda: False
+    conn: Connection, criteria: ActivityFilter, needles: Sequence[bytes], enough: Callable[[], bool] = lambda: False
 ) -> ActivityPage:
     """Those of the next BODIES_STEP events that match and whose bodies contain one of these (lower-case) needles."""
     found: list[int] = []
     looked, reached = 0, None
-    for step in _steps(conn, _KINDS[EVENTS], wanted, first=_FIRST // 2, most=_FIRST // 2):
+    for step in _steps(conn, _VIEWS[EVENTS], criteria, first=_FIRST // 2, most=_FIRST // 2):
         looked, reached = looked + step.looked, step.reached
         sizes = conn.execute(select(events.c.id, func.length(events.c.body)).where(*step.filter))
         for ids in _batches((row[0], row[1]) for row in sizes if row[1]):
@@ -183,8 +183,8 @@ def search_bodies(
             break
     else:
         reached = None
-    of = _KINDS[EVENTS]
-    lines = of.rows(conn, of.select.where(events.c.id.in_(found)).order_by(events.c.id.desc())) if found else ()
+    view = _VIEWS[EVENTS]
+    lines = view.rows(conn, view.select.where(events.c.id.in_(found)).order_by(events.c.id.desc())) if found else ()
     return ActivityPage(tuple(lines), looked, reached)
 
 
@@ -210,7 +210,7 @@ def _batches(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
+class _View:
     """A table as the list shows it. few: the ids of all rows that may match, if an index shows that they are few."""
 
     id: Column[int]
@@ -232,36 +232,36 @@ class _Step:
 
 
 def _steps(
-    conn: Connection, of: _Kind, wanted: ActivityFilter, first: int = _FIRST, most: int = _STEP_MAX
+    conn: Connection, view: _View, criteria: ActivityFilter, first: int = _FIRST, most: int = _STEP_MAX
 ) -> Iterator[_Step]:
     """All rows that may match, some at a time, in the order of the page."""
-    low, high = _bounds(conn, of, wanted)
-    few = of.few(conn, wanted)
+    low, high = _bounds(conn, view, criteria)
+    few = view.few(conn, criteria)
     if few is not None:
-        ids = [one for one in few if low <= one < high]
-        yield _step(of, wanted, lambda column: column.in_(ids), len(ids), None)
-    elif of.id is events.c.id and wanted.state in _BY_STATE:
-        yield from _in_state(conn, of, wanted, low, high)
+        ids = [id_ for id_ in few if low <= id_ < high]
+        yield _step(view, criteria, lambda column: column.in_(ids), len(ids), None)
+    elif view.id is events.c.id and criteria.state in _BY_STATE:
+        yield from _in_state(conn, view, criteria, low, high)
     else:
-        yield from _by_ids(conn, of, wanted, low, high, (first, most))
+        yield from _by_ids(conn, view, criteria, low, high, (first, most))
 
 
-def _step(of: _Kind, wanted: ActivityFilter, within: Within, looked: int, reached: int | None) -> _Step:
-    return _Step((within(of.id), *of.filter(wanted, within)), looked, reached)
+def _step(view: _View, criteria: ActivityFilter, within: Within, looked: int, reached: int | None) -> _Step:
+    return _Step((within(view.id), *view.filter(criteria, within)), looked, reached)
 
 
 def _by_ids(
-    conn: Connection, of: _Kind, wanted: ActivityFilter, low: int, high: int, sizes: tuple[int, int]
+    conn: Connection, view: _View, criteria: ActivityFilter, low: int, high: int, sizes: tuple[int, int]
 ) -> Iterator[_Step]:
     """Steps by id. Each begins at the next existing row, because ids may have gaps of any size."""
     size, most = sizes
-    down = wanted.after is None
-    edge = func.max(of.id) if down else func.min(of.id)
-    while (at := conn.execute(select(edge).where(of.id >= low, of.id < high)).scalar()) is not None:
-        start, end = (max(low, at + 1 - size), at + 1) if down else (at, min(high, at + size))
-        low, high = (low, start) if down else (end, high)
-        reached = None if low >= high else start if down else end - 1
-        yield _step(of, wanted, _between(start, end), end - start, reached)
+    descending = criteria.after is None
+    edge = func.max(view.id) if descending else func.min(view.id)
+    while (at := conn.execute(select(edge).where(view.id >= low, view.id < high)).scalar()) is not None:
+        start, end = (max(low, at + 1 - size), at + 1) if descending else (at, min(high, at + size))
+        low, high = (low, start) if descending else (end, high)
+        reached = None if low >= high else start if descending else end - 1
+        yield _step(view, criteria, _between(start, end), end - start, reached)
         size = min(2 * size, most)
 
 
@@ -272,78 +272,79 @@ def _between(start: int, end: int) -> Within:
 _BY_STATE: Final = (EventState.RECEIVED.value, EventState.QUARANTINED.value)  # an index has these in the order of ids
 
 
-def _in_state(conn: Connection, of: _Kind, wanted: ActivityFilter, low: int, high: int) -> Iterator[_Step]:
+def _in_state(conn: Connection, view: _View, criteria: ActivityFilter, low: int, high: int) -> Iterator[_Step]:
     """The events in a state, in the order of their index, so that the planner uses no other index."""
-    place, down = tuple_(events.c.state, events.c.id), wanted.after is None
-    order = (events.c.state.desc(), events.c.id.desc()) if down else (events.c.state, events.c.id)
+    place, descending = tuple_(events.c.state, events.c.id), criteria.after is None
+    order = (events.c.state.desc(), events.c.id.desc()) if descending else (events.c.state, events.c.id)
     while low < high:
-        some = place >= tuple_(wanted.state, low), place < tuple_(wanted.state, high)
+        some = place >= tuple_(criteria.state, low), place < tuple_(criteria.state, high)
         ids = list(conn.execute(select(events.c.id).where(*some).order_by(*order).limit(_FEW)).scalars())
         full = len(ids) == _FEW
-        yield _step(of, wanted, _listed(ids), len(ids), ids[-1] if full else None)
-        low, high = (low, ids[-1] if full else low) if down else (ids[-1] + 1 if full else high, high)
+        yield _step(view, criteria, _listed(ids), len(ids), ids[-1] if full else None)
+        low, high = (low, ids[-1] if full else low) if descending else (ids[-1] + 1 if full else high, high)
 
 
 def _listed(ids: Sequence[int]) -> Within:
     return lambda column: column.in_(ids)
 
 
-def _bounds(conn: Connection, of: _Kind, wanted: ActivityFilter) -> tuple[int, int]:
+def _bounds(conn: Connection, view: _View, criteria: ActivityFilter) -> tuple[int, int]:
     """The lowest id that may match, and the id before which rows may match."""
-    low, high = (conn.execute(select(end(of.id))).scalar() for end in (func.min, func.max))  # together: SQLite walks
+    # In two queries: for both at once, SQLite would walk the whole index.
+    low, high = (conn.execute(select(end(view.id))).scalar() for end in (func.min, func.max))
     if low is None or high is None:
         return 0, 0
     lows, highs = [low], [high + 1]
-    if wanted.after is not None:
-        lows.append(wanted.after + 1)
-    if wanted.before is not None:
-        highs.append(wanted.before)
-    if wanted.since_ms is not None:
-        ids = _nearest(conn, of, of.came_at_ms >= wanted.since_ms, of.came_at_ms)
+    if criteria.after is not None:
+        lows.append(criteria.after + 1)
+    if criteria.before is not None:
+        highs.append(criteria.before)
+    if criteria.since_ms is not None:
+        ids = _nearest(conn, view, view.came_at_ms >= criteria.since_ms, view.came_at_ms)
         lows.append(min(ids, default=high + 1))
-    until_ms = _until_ms(conn, of, wanted)
+    until_ms = _until_ms(conn, view, criteria)
     if until_ms is not None:
-        ids = _nearest(conn, of, of.came_at_ms < until_ms, of.came_at_ms.desc())
+        ids = _nearest(conn, view, view.came_at_ms < until_ms, view.came_at_ms.desc())
         highs.append(max(ids, default=low - 1) + 1)
     return max(lows), min(highs)
 
 
-def _nearest(conn: Connection, of: _Kind, reached: ColumnElement[bool], order: ColumnElement[int]) -> Sequence[int]:
+def _nearest(conn: Connection, view: _View, reached: ColumnElement[bool], order: ColumnElement[int]) -> Sequence[int]:
     """The ids of the first rows on one side of a time."""
-    return conn.execute(select(of.id).where(reached).order_by(order).limit(_OUT_OF_ORDER)).scalars().all()
+    return conn.execute(select(view.id).where(reached).order_by(order).limit(_OUT_OF_ORDER)).scalars().all()
 
 
-def _until_ms(conn: Connection, of: _Kind, wanted: ActivityFilter) -> int | None:
+def _until_ms(conn: Connection, view: _View, criteria: ActivityFilter) -> int | None:
     """The time before which rows may match: for a source that fell silent, shortly after its last event."""
-    if wanted.source is None or of.id is not events.c.id:
-        return wanted.until_ms
-    last = select(source_counters.c.last_accepted_at_ms).where(source_counters.c.source == wanted.source)
+    if criteria.source is None or view.id is not events.c.id:
+        return criteria.until_ms
+    last = select(source_counters.c.last_accepted_at_ms).where(source_counters.c.source == criteria.source)
     last_ms = conn.execute(last).scalar()
-    ends = [ms for ms in (wanted.until_ms, None if last_ms is None else last_ms + _SLACK_MS) if ms is not None]
+    ends = [ms for ms in (criteria.until_ms, None if last_ms is None else last_ms + _SLACK_MS) if ms is not None]
     return min(ends, default=None)
 
 
 # ------------------------------------------------------------------------------------------------------ rare values
 
 
-def _few_events(conn: Connection, wanted: ActivityFilter) -> list[int] | None:
-    if wanted.source is None and wanted.verdict is None:
+def _few_events(conn: Connection, criteria: ActivityFilter) -> list[int] | None:
+    if criteria.source is None and criteria.verdict is None:
         return None
-    of = [wanted.source] if wanted.source is not None else sources(conn)
-    rest = () if wanted.verdict is None else (EventState.ROUTED.value, wanted.verdict)
+    searched = [criteria.source] if criteria.source is not None else sources(conn)
+    rest = () if criteria.verdict is None else (EventState.ROUTED.value, criteria.verdict)
     found: list[int] = []
-    for source in of:
-        found += _with_prefix(conn, events.c.id, _PLACE, (source, *rest), _FEW + 1 - len(found))
-    return found if 0 < len(of) <= _SOURCES_MAX and len(found) <= _FEW else None
+    for source in searched:
+        found += _with_prefix(conn, events.c.id, _INDEXED, (source, *rest), _FEW + 1 - len(found))
+    return found if 0 < len(searched) <= _SOURCES_MAX and len(found) <= _FEW else None
 
 
-_PLACE: Final = (events.c.source, events.c.state, events.c.verdict)  # ix_events_source_state_verdict
+_INDEXED: Final = (events.c.source, events.c.state, events.c.verdict)  # ix_events_source_state_verdict
 
 
-def _few_goals(conn: Connection, wanted: ActivityFilter) -> list[int] | None:
-    if wanted.state is None:
+def _few_goals(conn: Connection, criteria: ActivityFilter) -> list[int] | None:
+    if criteria.state is None:
         return None
-    found = _with_prefix(conn, goals.c.id, (goals.c.state, goals.c.due_at_ms), (wanted.state,), _FEW + 1)
+    found = _with_prefix(conn, goals.c.id, (goals.c.state, goals.c.due_at_ms), (criteria.state,), _FEW + 1)
     return found if len(found) <= _FEW else None
 
 
@@ -371,8 +372,8 @@ def _plain(column: Column[Any]) -> ColumnElement[Any]:
     return column + 0 if column.type.python_type is int else column.concat("")
 
 
-def _same(columns: Any, wanted: ActivityFilter, *names: str) -> list[ColumnElement[bool]]:
-    given = ((columns[name], getattr(wanted, name)) for name in names)
+def _same(columns: Any, criteria: ActivityFilter, *names: str) -> list[ColumnElement[bool]]:
+    given = ((columns[name], getattr(criteria, name)) for name in names)
     return [
         column == value if isinstance(value, bool) else _plain(column) == value
         for column, value in given
@@ -380,8 +381,8 @@ def _same(columns: Any, wanted: ActivityFilter, *names: str) -> list[ColumnEleme
     ]
 
 
-def _period(came_at_ms: Column[int], wanted: ActivityFilter) -> list[ColumnElement[bool]]:
-    since, until = wanted.since_ms, wanted.until_ms
+def _period(came_at_ms: Column[int], criteria: ActivityFilter) -> list[ColumnElement[bool]]:
+    since, until = criteria.since_ms, criteria.until_ms
     return [
         *([_plain(came_at_ms) >= since] if since is not None else ()),
         *([_plain(came_at_ms) < until] if until is not None else ()),
@@ -395,50 +396,50 @@ def _has(text: str | None, *columns: Column[Any]) -> list[ColumnElement[bool]]:
     return [or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns))]
 
 
-def _of_goal(wanted: ActivityFilter) -> list[ColumnElement[bool]]:
-    found = _same(goals.c, wanted, "name", "rule_id", "destination")
-    if wanted.visitor is not None:
+def _of_goal(criteria: ActivityFilter) -> list[ColumnElement[bool]]:
+    found = _same(goals.c, criteria, "name", "rule_id", "destination")
+    if criteria.visitor is not None:
         known = _plain(goals.c.visitor).is_not(None)
-        found.append(known if wanted.visitor else ~known)
+        found.append(known if criteria.visitor else ~known)
     return found
 
 
-def _filter_events(wanted: ActivityFilter, within: Within) -> list[ColumnElement[bool]]:
-    found = _same(events.c, wanted, "source", "state", "test", "type", "verdict")
-    found += [*_period(events.c.received_at_ms, wanted), *_has(wanted.reason, events.c.reason)]
-    of_goal = _of_goal(wanted)
+def _filter_events(criteria: ActivityFilter, within: Within) -> list[ColumnElement[bool]]:
+    found = _same(events.c, criteria, "source", "state", "test", "type", "verdict")
+    found += [*_period(events.c.received_at_ms, criteria), *_has(criteria.reason, events.c.reason)]
+    of_goal = _of_goal(criteria)
     if of_goal:
         found.append(events.c.id.in_(select(goals.c.event_id).where(within(goals.c.event_id), *of_goal)))
     return found
 
 
-def _filter_goals(wanted: ActivityFilter, _within: Within) -> list[ColumnElement[bool]]:
-    found = _same(goals.c, wanted, "source", "state", "test")
-    found += [*_period(goals.c.created_at_ms, wanted), *_has(wanted.reason, goals.c.reason, goals.c.message)]
-    return found + _of_goal(wanted)
+def _filter_goals(criteria: ActivityFilter, _within: Within) -> list[ColumnElement[bool]]:
+    found = _same(goals.c, criteria, "source", "state", "test")
+    found += [*_period(goals.c.created_at_ms, criteria), *_has(criteria.reason, goals.c.reason, goals.c.message)]
+    return found + _of_goal(criteria)
 
 
-def _filter_deliveries(wanted: ActivityFilter, _within: Within) -> list[ColumnElement[bool]]:
+def _filter_deliveries(criteria: ActivityFilter, _within: Within) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
-    of_goal = _same(goals.c, wanted, "source", "test") + _of_goal(wanted)
+    of_goal = _same(goals.c, criteria, "source", "test") + _of_goal(criteria)
     if of_goal:  # a scalar subquery: for a join, PostgreSQL would scan all goals
         its_goal = select(literal(1)).where(goals.c.id == attempts.c.goal_id, *of_goal)
         found.append(its_goal.scalar_subquery() == 1)
-    if wanted.state == UNDER_WAY:
+    if criteria.state == UNDER_WAY:
         found.append(attempts.c.outcome.is_(None))
-    elif wanted.state is not None:
-        found.append(attempts.c.outcome == wanted.state)
-    return found + _period(attempts.c.started_at_ms, wanted) + _has(wanted.reason, attempts.c.message)
+    elif criteria.state is not None:
+        found.append(attempts.c.outcome == criteria.state)
+    return found + _period(attempts.c.started_at_ms, criteria) + _has(criteria.reason, attempts.c.message)
 
 
 def _deliveries(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[ListedDelivery]:
-    tries = queries.attempt_lines(conn, query)
-    found = {goal.id: goal for goal in queries.goals_by_id(conn, {one.goal_id for one in tries})}
-    return [ListedDelivery(one, found[one.goal_id]) for one in tries]
+    attempt_lines = queries.attempt_lines(conn, query)
+    found = {goal.id: goal for goal in queries.goals_by_id(conn, {attempt.goal_id for attempt in attempt_lines})}
+    return [ListedDelivery(attempt, found[attempt.goal_id]) for attempt in attempt_lines]
 
 
-_KINDS: Final = {
-    EVENTS: _Kind(
+_VIEWS: Final = {
+    EVENTS: _View(
         events.c.id,
         events.c.state,
         events.c.received_at_ms,
@@ -447,7 +448,7 @@ _KINDS: Final = {
         _filter_events,
         _few_events,
     ),
-    GOALS: _Kind(
+    GOALS: _View(
         goals.c.id,
         goals.c.state,
         goals.c.created_at_ms,
@@ -456,7 +457,7 @@ _KINDS: Final = {
         _filter_goals,
         _few_goals,
     ),
-    DELIVERIES: _Kind(
+    DELIVERIES: _View(
         attempts.c.id,
         attempts.c.outcome,
         attempts.c.started_at_ms,

@@ -161,13 +161,13 @@ _DELIVERED: Final = select(goals).where(_IS_WANTED).order_by(goals.c.delivered_a
 
 def first_known(conn: Connection, goal_id: int, event_id: int, visitor: str | None) -> Row[*tuple[Any, ...]] | None:
     """The first known event of a goal's visitor or purchase: type, source, time; None: it is the goal's own."""
-    own, _ = threads.of_goals(conn, [goal_id])[goal_id]
-    keys = {key.key for key in threads.about(conn, own).keys} if own else set()
-    keys |= {key.key for key in threads.of_visitor(conn, visitor).keys} if visitor else set()
+    own, _ = threads.keys_of_goals(conn, [goal_id])[goal_id]
+    keys = {key.key for key in threads.linked_to_keys(conn, own).keys} if own else set()
+    keys |= {key.key for key in threads.linked_to_visitor(conn, visitor).keys} if visitor else set()
     queries = [select(func.min(link_events.c.event_id)).where(link_events.c.key.in_(sorted(keys)))] if keys else []
     queries += [select(func.min(goals.c.event_id)).where(goals.c.visitor == visitor)] if visitor else []
     found = (conn.execute(query).scalar() for query in queries)
-    first = min((int(one) for one in found if one is not None), default=event_id)
+    first = min((int(id_) for id_ in found if id_ is not None), default=event_id)
     if first >= event_id:
         return None
     at_ms = func.coalesce(events.c.stated_at_ms, events.c.received_at_ms).label("at_ms")
@@ -192,9 +192,9 @@ def make(conn: Connection, messages: Iterable[AlertMessage], places: Sequence[tu
 
 def withdraw(conn: Connection, abouts: Collection[str]) -> None:
     """Drop unsent messages about the beginning of problems that are over."""
-    over = {"state": "dropped", "changed_at_ms": now_ms(), "message": "the problem was over before it could be sent"}
+    drop = {"state": "dropped", "changed_at_ms": now_ms(), "message": "the problem was over before it could be sent"}
     if abouts:
-        conn.execute(update(alerts).where(alerts.c.about.in_(sorted(abouts)), alerts.c.state == "due").values(over))
+        conn.execute(update(alerts).where(alerts.c.about.in_(sorted(abouts)), alerts.c.state == "due").values(drop))
 
 
 def tidy(conn: Connection, now: int) -> None:
@@ -223,8 +223,8 @@ def claim(conn: Connection, fingerprints: Collection[str]) -> AlertClaim | None:
     row = conn.execute(select(*columns).where(due).order_by(alerts.c.id).limit(1)).first()
     if row is None:
         return None
-    mine = update(alerts).where(alerts.c.id == row.id, alerts.c.state == "due")
-    taken = conn.execute(mine.values(state="sending", tries=alerts.c.tries + 1, changed_at_ms=now_ms()))
+    due_row = update(alerts).where(alerts.c.id == row.id, alerts.c.state == "due")
+    taken = conn.execute(due_row.values(state="sending", tries=alerts.c.tries + 1, changed_at_ms=now_ms()))
     values = {**row._mapping, "tries": row.tries + 1}  # noqa: SLF001 - SQLAlchemy's public name
     return AlertClaim(**values) if taken.rowcount == 1 else None
 
@@ -257,13 +257,13 @@ def latest(conn: Connection, limit: int) -> list[Row[*tuple[Any, ...]]]:
 def counted(conn: Connection, *, only_removed: bool = False) -> dict[str, int]:
     """How many messages were ever finished, by outcome."""
     counts: dict[str, int] = json.loads(facts.get(conn, _REMOVED) or "{}")
-    there = select(alerts.c.state, func.count()).where(alerts.c.state.in_(OVER)).group_by(alerts.c.state)
-    for state, number in () if only_removed else conn.execute(there):
+    stored = select(alerts.c.state, func.count()).where(alerts.c.state.in_(OVER)).group_by(alerts.c.state)
+    for state, number in () if only_removed else conn.execute(stored):
         counts[state] = counts.get(state, 0) + number
     return counts
 
 
-def troubles(conn: Connection, since_ms: int) -> list[Row[*tuple[Any, ...]]]:
+def failures(conn: Connection, since_ms: int) -> list[Row[*tuple[Any, ...]]]:
     """(place, message, time) of messages that could not be sent since then, newest first."""
     query = select(alerts.c.place, alerts.c.message, alerts.c.changed_at_ms)
     failed = alerts.c.state.in_(("failed", "unknown"))

@@ -64,20 +64,20 @@ def act_on_each(
     describe: the sentence for one result; None: nothing was done. summary: the sentence for several.
     """
     results: list[T] = []
-    touched: list[str] = []
+    labels: list[str] = []
     row: int | None = None
 
-    def worked(conn: Connection, id_: int, label: str) -> tuple[T, list[str], int | None]:
+    def apply(conn: Connection, id_: int, label: str) -> tuple[T, list[str], int | None]:
         result = act(conn, id_)
         text = describe(result)
         if text is None:
-            return result, touched, row
-        now = [*touched, label]
+            return result, labels, row
+        now = [*labels, label]
         sentence = f"{label} {text}." if len(now) == 1 else f"{named(now)} {summary}."
         return result, now, record(conn, what, now[0], sentence, row)
 
     for id_, label in rows:
-        result, touched, row = store.run(partial(worked, id_=id_, label=label))
+        result, labels, row = store.run(partial(apply, id_=id_, label=label))
         results.append(result)
     return results
 
@@ -102,6 +102,6 @@ def forget_person(conn: Connection, names: Callable[[str], bool]) -> None:
     It reads every row: there are only as many as people have clicked.
     """
     rows = conn.execute(select(changes.c.id, changes.c.about, changes.c.sentence)).all()
-    gone = [row.id for row in rows if names(f"{row.about} {row.sentence}".lower())]
-    for start in range(0, len(gone), 400):
-        conn.execute(delete(changes).where(changes.c.id.in_(gone[start : start + 400])))
+    deleted = [row.id for row in rows if names(f"{row.about} {row.sentence}".lower())]
+    for start in range(0, len(deleted), 400):
+        conn.execute(delete(changes).where(changes.c.id.in_(deleted[start : start + 400])))

@@ -44,12 +44,12 @@ FORGOTTEN: Final = "forgotten"  # a goal's reason, and the beginning of an event
 CUT: Final = "cut by a person"  # why a person's key no longer links anything
 _REQUESTED: Final = "forgotten at a person's request on {} UTC"
 MENTIONED: Final = "together with a person whom the event only mentioned"  # the end of such an event's reason
-_BESIDE: Final = f"forgotten on {{}} UTC, {MENTIONED}"
+_MENTIONED: Final = f"forgotten on {{}} UTC, {MENTIONED}"
 NOT_SCRUBBED: Final = (
     "The file still holds freed pages: stop the bridge and run `sqlite3 FILE VACUUM` to overwrite them."
 )
 VACUUM_MAX: Final = 256 * 1024 * 1024  # bytes: a SQLite file of this size is rewritten in a second or two
-_PIECE: Final = 400  # values in one IN
+_CHUNK: Final = 400  # values in one IN
 _PAGE: Final = 100  # bodies searched at a time
 _ROUNDS: Final = 50
 
@@ -99,11 +99,11 @@ def word_matcher(words: Iterable[str]) -> Callable[[str], bool]:
 
     `user_1` is not in `user_12`, nor `ann@example.com` in `joann@example.com` or `ann@example.com.au`.
     """
-    wanted = sorted({_plain(word) for word in words} - {""})
-    whole_words = re.compile("|".join(map(_whole_word, wanted)))
+    plain_words = sorted({_plain(word) for word in words} - {""})
+    pattern = re.compile("|".join(map(_whole_word, plain_words)))
 
     def names(text: str) -> bool:
-        return any(word in text for word in wanted) and whole_words.search(text) is not None
+        return any(word in text for word in plain_words) and pattern.search(text) is not None
 
     return names
 
@@ -163,8 +163,8 @@ def search(
         if not page:
             return found, None
         for event in page:
-            beside = json.dumps([dict(event.headers), dict(event.query)], ensure_ascii=False).encode("utf-8", "replace")
-            if matches_any(matches, event.body or b"", beside):
+            rest = json.dumps([dict(event.headers), dict(event.query)], ensure_ascii=False).encode("utf-8", "replace")
+            if matches_any(matches, event.body or b"", rest):
                 found.add(event.id)
         after = page[-1].id
         step(after)
@@ -182,8 +182,8 @@ def find_person(
     if visitor is not None:
         person.visitors.add(visitor)
     names = list(people)
-    wanted = or_(link_keys.c.key.in_(names), link_keys.c.ref.in_(names))
-    person.keys.update(conn.execute(select(link_keys.c.key).where(wanted)).scalars())
+    is_named = or_(link_keys.c.key.in_(names), link_keys.c.ref.in_(names))
+    person.keys.update(conn.execute(select(link_keys.c.key).where(is_named)).scalars())
     for _ in range(_ROUNDS):
         before = person.size
         _grow(conn, person)
@@ -196,31 +196,31 @@ def _grow(conn: Connection, person: Person) -> None:
     """Follow all links by one step. A stopped key links nothing: a product's id belongs to nobody."""
     key, named, together = link_keys.c, link_visitors.c, link_events.c
     in_force = key.stopped_at_ms.is_(None)
-    person.keys |= _find(conn, named.key, named.visitor, person.visitors)
-    person.keys |= _find(conn, together.key, together.event_id, person.events)
-    threads = _find(conn, key.thread, key.key, person.keys, in_force)
-    person.keys |= _find(conn, key.key, key.thread, threads, in_force)
-    linking = _find(conn, key.key, key.key, person.keys, in_force)
-    person.events |= _find(conn, together.event_id, together.key, linking)
-    person.visitors |= _find(conn, named.visitor, named.key, linking)
-    person.goals |= _find(conn, goals.c.id, goals.c.visitor, person.visitors)
-    person.goals |= _find(conn, goals.c.id, goals.c.event_id, person.events)
-    person.events |= _find(conn, goals.c.event_id, goals.c.id, person.goals)
+    person.keys |= _select_where(conn, named.key, named.visitor, person.visitors)
+    person.keys |= _select_where(conn, together.key, together.event_id, person.events)
+    threads = _select_where(conn, key.thread, key.key, person.keys, in_force)
+    person.keys |= _select_where(conn, key.key, key.thread, threads, in_force)
+    linking = _select_where(conn, key.key, key.key, person.keys, in_force)
+    person.events |= _select_where(conn, together.event_id, together.key, linking)
+    person.visitors |= _select_where(conn, named.visitor, named.key, linking)
+    person.goals |= _select_where(conn, goals.c.id, goals.c.visitor, person.visitors)
+    person.goals |= _select_where(conn, goals.c.id, goals.c.event_id, person.events)
+    person.events |= _select_where(conn, goals.c.event_id, goals.c.id, person.goals)
 
 
-def _find(
-    conn: Connection, wanted: Column[Any], by: Column[Any], values: Iterable[Any], *also: ColumnElement[bool]
+def _select_where(
+    conn: Connection, column: Column[Any], by: Column[Any], values: Iterable[Any], *also: ColumnElement[bool]
 ) -> set[Any]:
     """The values in one column of a table where another column has one of these values."""
     found: set[Any] = set()
-    for some in _pieces(sorted(values)):
-        found.update(conn.execute(select(wanted).where(by.in_(some), *also)).scalars())
+    for chunk in _chunks(sorted(values)):
+        found.update(conn.execute(select(column).where(by.in_(chunk), *also)).scalars())
     return found - {None}
 
 
-def _pieces(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), _PIECE):
-        yield values[start : start + _PIECE]
+def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(values), _CHUNK):
+        yield values[start : start + _CHUNK]
 
 
 def remove(conn: Connection, person: Person, matches: Callable[[str], object] = lambda _text: False) -> None:
@@ -235,32 +235,33 @@ def remove(conn: Connection, person: Person, matches: Callable[[str], object] = 
     why = _REQUESTED.format(at)
     visitors = person.visitors | _borrowed(conn, person)
     ids = {name.rpartition(":")[2] for name in person.keys} | person.visitors
-    for some in _pieces(sorted(person.goals)):
-        conn.execute(update(attempts).where(attempts.c.goal_id.in_(some)).values(message=None, lease_token=""))
-        conn.execute(update(goals).where(goals.c.id.in_(some)).values(_EMPTY_GOAL | {"message": why}))
-        _delete(conn, some, goal_keys.c.goal_id, lookups.c.goal_id)
-        alerting.clear_text(conn, some)
-    for some in _pieces(sorted(person.events)):
-        conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": why}))
-        _delete(conn, some, link_events.c.event_id)
-    _take_out(conn, sorted(person.mentions), matches, _BESIDE.format(at))
+    for chunk in _chunks(sorted(person.goals)):
+        conn.execute(update(attempts).where(attempts.c.goal_id.in_(chunk)).values(message=None, lease_token=""))
+        conn.execute(update(goals).where(goals.c.id.in_(chunk)).values(_EMPTY_GOAL | {"message": why}))
+        _delete(conn, chunk, goal_keys.c.goal_id, lookups.c.goal_id)
+        alerting.clear_text(conn, chunk)
+    for chunk in _chunks(sorted(person.events)):
+        conn.execute(update(events).where(events.c.id.in_(chunk)).values(_EMPTY_EVENT | {"reason": why}))
+        _delete(conn, chunk, link_events.c.event_id)
+    _empty_mentions(conn, sorted(person.mentions), matches, _MENTIONED.format(at))
     _forget_keys(conn, sorted(person.keys))
-    for named in _pieces(sorted(visitors)):
+    for named in _chunks(sorted(visitors)):
         _delete(conn, named, link_visitors.c.visitor, unknown.c.visitor, proofs.c.visitor)
     changes.forget_person(conn, word_matcher({*person.keys, *visitors}))
-    for named in _pieces(sorted(ids)):  # an event may have such an id (an order's); its dedupe key stays
-        called_so = events.c.provider_event_id.in_(named), events.c.reason == why
-        conn.execute(update(events).where(*called_so).values(provider_event_id=None))
+    for named in _chunks(sorted(ids)):  # an event may have such an id (an order's); its dedupe key stays
+        with_that_id = events.c.provider_event_id.in_(named), events.c.reason == why
+        conn.execute(update(events).where(*with_that_id).values(provider_event_id=None))
 
 
-def _take_out(conn: Connection, mentions: Sequence[int], matches: Callable[[str], object], why: str) -> None:
+def _empty_mentions(conn: Connection, mentions: Sequence[int], matches: Callable[[str], object], why: str) -> None:
     """Empty other people's events, and remove from their goals only what names the person."""
-    for some in _pieces(mentions):
-        conn.execute(update(events).where(events.c.id.in_(some)).values(_EMPTY_EVENT | {"reason": why}))
-        for goal in conn.execute(select(goals).where(goals.c.event_id.in_(some))).all():
-            told: dict[str, str] = json.loads(goal.metadata)
-            kept = {name: value for name, value in told.items() if not matches_any(matches, f"{name} {value}".encode())}
-            values: dict[str, Any] = {} if kept == told else {"metadata": json.dumps(kept, ensure_ascii=False)}
+    for chunk in _chunks(mentions):
+        conn.execute(update(events).where(events.c.id.in_(chunk)).values(_EMPTY_EVENT | {"reason": why}))
+        for goal in conn.execute(select(goals).where(goals.c.event_id.in_(chunk))).all():
+            metadata: dict[str, str] = json.loads(goal.metadata)
+            items = metadata.items()
+            kept = {name: value for name, value in items if not matches_any(matches, f"{name} {value}".encode())}
+            values: dict[str, Any] = {} if kept == metadata else {"metadata": json.dumps(kept, ensure_ascii=False)}
             if matches_any(matches, goal.description.encode()):
                 values["description"] = ""
             if matches_any(matches, goal.once_key.encode()):
@@ -271,8 +272,8 @@ def _take_out(conn: Connection, mentions: Sequence[int], matches: Callable[[str]
 
 
 def _forget_keys(conn: Connection, keys: Sequence[str]) -> None:
-    for some in _pieces(keys):
-        _delete(conn, some, *(table.c.key for table in (link_visitors, link_events, goal_keys, lookups, link_keys)))
+    for chunk in _chunks(keys):
+        _delete(conn, chunk, *(table.c.key for table in (link_visitors, link_events, goal_keys, lookups, link_keys)))
 
 
 def _delete(conn: Connection, values: Sequence[Any], *columns: Column[Any]) -> None:
@@ -282,10 +283,11 @@ def _delete(conn: Connection, values: Sequence[Any], *columns: Column[Any]) -> N
 
 def _borrowed(conn: Connection, person: Person) -> set[str]:
     """The bare UUIDs that DataFast was asked about for their events: a site's own user id is a personal key, too."""
-    found = _find(conn, goals.c.to_prove, goals.c.id, person.goals)
-    for text_ in _find(conn, events.c.trace, events.c.id, person.events):
+    found = _select_where(conn, goals.c.to_prove, goals.c.id, person.goals)
+    for text_ in _select_where(conn, events.c.trace, events.c.id, person.events):
         for element in json.loads(text_).get("elements", ()):
-            found |= {one["visitor"] for one in element.get("candidates", ()) if one.get("visitor")}
+            candidates = element.get("candidates", ())
+            found |= {candidate["visitor"] for candidate in candidates if candidate.get("visitor")}
     return found
 
 

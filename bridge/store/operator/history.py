@@ -46,16 +46,16 @@ def page(conn: Connection, of: EventSpan, after: int | None = None) -> list[Even
     """The next events of a span after the event `after`, whether or not their bodies are kept; empty at the end."""
     if of.first is None:
         return []
-    driver, behind = driver_of(conn), of.first - 1 if after is None else after
-    while behind < of.last and (rows := driver.execute(_PAGE, (behind, PAGE))):
-        behind = rows[-1][0]
+    driver, last_read = driver_of(conn), of.first - 1 if after is None else after
+    while last_read < of.last and (rows := driver.execute(_PAGE, (last_read, PAGE))):
+        last_read = rows[-1][0]
         found = (event_from_values(row) for row in rows if row[0] <= of.last)
         if inside := [event for event in found if event.received_at_ms >= of.since_ms]:
             return inside
     return []
 
 
-def some(conn: Connection, ids: Sequence[int]) -> list[Event]:
+def events_by_id(conn: Connection, ids: Sequence[int]) -> list[Event]:
     """These events, in the order of their arrival."""
     return [event_from_values(row) for row in sorted(driver_of(conn).execute_in(_SOME, ids), key=itemgetter(0))]
 

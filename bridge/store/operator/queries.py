@@ -200,33 +200,33 @@ class GoalFilter(_Filter):
     event_id: int | None = None
 
 
-def list_events(conn: Connection, wanted: EventFilter) -> list[EventLine]:
+def list_events(conn: Connection, criteria: EventFilter) -> list[EventLine]:
     """Events, newest first, each with its goals."""
-    return event_lines(conn, _filtered(select(*EVENT_COLUMNS), events.c, events.c.received_at_ms, wanted))
+    return event_lines(conn, _filtered(select(*EVENT_COLUMNS), events.c, events.c.received_at_ms, criteria))
 
 
-def list_goals(conn: Connection, wanted: GoalFilter) -> list[GoalLine]:
+def list_goals(conn: Connection, criteria: GoalFilter) -> list[GoalLine]:
     """Goals, newest first."""
-    return goal_lines(conn, _filtered(select(*GOAL_COLUMNS), goals.c, goals.c.created_at_ms, wanted))
+    return goal_lines(conn, _filtered(select(*GOAL_COLUMNS), goals.c, goals.c.created_at_ms, criteria))
 
 
 _NOT_COLUMNS: Final = frozenset({"since_ms", "until_ms", "before", "limit"})
 
 
 def _filtered(
-    query: Select[*tuple[Any, ...]], columns: Any, came_at_ms: Column[int], wanted: _Filter
+    query: Select[*tuple[Any, ...]], columns: Any, came_at_ms: Column[int], criteria: _Filter
 ) -> Select[*tuple[Any, ...]]:
-    for field in fields(wanted):
-        value = getattr(wanted, field.name)
+    for field in fields(criteria):
+        value = getattr(criteria, field.name)
         if value is not None and field.name not in _NOT_COLUMNS:
             query = query.where(columns[field.name] == value)
-    if wanted.since_ms is not None:
-        query = query.where(came_at_ms >= wanted.since_ms)
-    if wanted.until_ms is not None:
-        query = query.where(came_at_ms < wanted.until_ms)
-    if wanted.before is not None:
-        query = query.where(columns.id < wanted.before)
-    return query.order_by(columns.id.desc()).limit(wanted.limit)
+    if criteria.since_ms is not None:
+        query = query.where(came_at_ms >= criteria.since_ms)
+    if criteria.until_ms is not None:
+        query = query.where(came_at_ms < criteria.until_ms)
+    if criteria.before is not None:
+        query = query.where(columns.id < criteria.before)
+    return query.order_by(columns.id.desc()).limit(criteria.limit)
 
 
 # ------------------------------------------------------------------------------------------------------ one of it
@@ -278,8 +278,8 @@ def _details(
     """Goals of one event, by their rows."""
     ids = [row.id for row in rows]
     unnamed = [row for row in rows if row.state in ("parked", "unattributed")]
-    tries, asked = attempts_of(conn, ids), lookups.of_goals(conn, ids)
-    keys = threads.of_goals(conn, [row.id for row in unnamed])
+    tries, asked = attempts_of(conn, ids), lookups.asked_for_goals(conn, ids)
+    keys = threads.keys_of_goals(conn, [row.id for row in unnamed])
     to_prove = {(row.destination, row.to_prove) for row in unnamed if row.to_prove}
     troubles = {place: goal_statements.last_problem(conn, *place) for place in to_prove}
     return [

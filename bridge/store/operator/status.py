@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 SEEN_RECENTLY_MS: Final = 30_000  # a running process sends a heartbeat every few seconds
 FORGOTTEN_MS: Final = 86_400_000  # a process that was killed is forgotten after a day
-_MANY: Final = 1_000  # no more than this are counted
+_COUNT_MAX: Final = 1_000  # no more than this are counted
 _SPAN: Final = 20_000  # ids
 _DAY_MS: Final = 86_400_000
 
@@ -252,14 +252,14 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
         state.name: _oldest_due(conn, state.name) for state in known if configured and state.name not in configured
     }
     now = read_ms(conn)
-    troubles = alerting.troubles(conn, now - _DAY_MS)
+    troubles = alerting.failures(conn, now - _DAY_MS)
     counted = tuple(SourceState(**row._mapping) for row in conn.execute(_SOURCES))  # noqa: SLF001 - public
     return Snapshot(
         now_ms=now,
         oldest_due_at_ms={**configured, **{name: due for name, due in others.items() if due is not None}},
         oldest_unrouted_at_ms=conn.execute(OLDEST_UNROUTED).scalar(),
-        quarantined=_up_to_many(conn, events, "quarantined"),
-        held=_up_to_many(conn, goals, "held"),
+        quarantined=_count_capped(conn, events, "quarantined"),
+        held=_count_capped(conn, goals, "held"),
         destinations=known,
         sources=counted,
         heartbeats=tuple(heartbeats(conn, SEEN_RECENTLY_MS)),
@@ -299,7 +299,7 @@ _FAILED: Final = (
     .where(events.c.verdict == "unmatched", events.c.reason.is_not(None))
     .where(events.c.received_at_ms > now_ms() - _DAY_MS)
     .order_by(events.c.received_at_ms.desc())
-    .limit(_MANY)
+    .limit(_COUNT_MAX)
 )
 
 
@@ -320,9 +320,9 @@ def _oldest_due(conn: Connection, name: str) -> int | None:
     return min((int(time) for time in times if time is not None), default=None)
 
 
-def _up_to_many(conn: Connection, table: Table, state: str) -> int:
-    some = select(table.c.id).where(table.c.state == state).limit(_MANY).subquery()
-    return int(conn.execute(select(func.count()).select_from(some)).scalar_one())
+def _count_capped(conn: Connection, table: Table, state: str) -> int:
+    capped = select(table.c.id).where(table.c.state == state).limit(_COUNT_MAX).subquery()
+    return int(conn.execute(select(func.count()).select_from(capped)).scalar_one())
 
 
 # ------------------------------------------------------------------------------------------------------- totals

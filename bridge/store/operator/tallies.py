@@ -66,7 +66,7 @@ class LastGoal:
 
 
 @dataclass(frozen=True, slots=True)
-class Unnamed:
+class GoalWithoutVisitor:
     """A goal without a visitor, from an event where one could have been handed over."""
 
     id: int
@@ -237,17 +237,17 @@ _WAITING: Final = (
 _UNNAMED_MAX: Final = 500
 
 
-def unnamed(conn: Connection, since_ms: int) -> list[Unnamed]:
+def unnamed(conn: Connection, since_ms: int) -> list[GoalWithoutVisitor]:
     """The newest live goals since then without a visitor where one could have been handed over, one per event."""
-    return [Unnamed(*row) for row in conn.execute(_UNNAMED, {"since": since_ms})]
+    return [GoalWithoutVisitor(*row) for row in conn.execute(_UNNAMED, {"since": since_ms})]
 
 
 def known_users(conn: Connection, keys: Iterable[str]) -> set[str]:
     """Which of these users' keys lead to a visitor."""
-    wanted = sorted(keys)
+    sorted_keys = sorted(keys)
     found: set[str] = set()
-    for start in range(0, len(wanted), _UNNAMED_MAX):
-        found.update(conn.execute(_KNOWN_USERS, {"keys": wanted[start : start + _UNNAMED_MAX]}).scalars())
+    for start in range(0, len(sorted_keys), _UNNAMED_MAX):
+        found.update(conn.execute(_KNOWN_USERS, {"keys": sorted_keys[start : start + _UNNAMED_MAX]}).scalars())
     return found
 
 

@@ -26,7 +26,7 @@ EVENTS_MAX: Final = 100
 _SEEN: Final = 2_000  # keys that events named last, of which those of people and customers are shown
 _ENDS: Final = 500  # events
 _ELEMENTS: Final = 999_999_999  # per event; see `statements.MATES`
-_WHO: Final = ("customer", *PERSON_KINDS)
+_KINDS: Final = ("customer", *PERSON_KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +73,20 @@ def named(conn: Connection, text: str) -> list[KeyLine]:
     return _lines(conn, in_order.limit(KEYS_MAX))
 
 
-def of_event(conn: Connection, event_id: int) -> list[KeyLine]:
+def keys_of_event(conn: Connection, event_id: int) -> list[KeyLine]:
     """The keys that an event named."""
     query = select(*_COLUMNS).distinct().join_from(link_events, link_keys, link_keys.c.key == link_events.c.key)
     return _lines(conn, query.where(among(link_events.c.event_id, [event_id])).order_by(link_keys.c.key))
 
 
-def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, tuple[tuple[KeyLine, ...], tuple[KeyLine, ...]]]:
+def keys_of_goals(
+    conn: Connection, goal_ids: Sequence[int]
+) -> dict[int, tuple[tuple[KeyLine, ...], tuple[KeyLine, ...]]]:
     """For each goal its keys, and stopped keys beside them, which now belong to another purchase."""
     query = select(goal_keys.c.goal_id, *_COLUMNS).join_from(goal_keys, link_keys, link_keys.c.key == goal_keys.c.key)
-    of_goals = query.where(among(goal_keys.c.goal_id, goal_ids)).order_by(link_keys.c.key)
+    ordered = query.where(among(goal_keys.c.goal_id, goal_ids)).order_by(link_keys.c.key)
     own: dict[int, tuple[KeyLine, ...]] = dict.fromkeys(goal_ids, ())
-    for goal_id, *key in conn.execute(of_goals) if goal_ids else ():
+    for goal_id, *key in conn.execute(ordered) if goal_ids else ():
         own[goal_id] += (KeyLine(*key),)
     stopped = {keys: _stopped(conn, keys) for keys in set(own.values())}  # goals of one event mostly have the same keys
     return {goal_id: (keys, stopped[keys]) for goal_id, keys in own.items()}
@@ -93,11 +95,11 @@ def of_goals(conn: Connection, goal_ids: Sequence[int]) -> dict[int, tuple[tuple
 def _stopped(conn: Connection, own: Sequence[KeyLine]) -> tuple[KeyLine, ...]:
     threads = {key.thread for key in own if key.thread is not None}
     keys = {key.key for key in (*own, *_in_threads(conn, threads))}
-    beside = _named_with(conn, sorted(keys)) if keys else ()
-    return tuple({key.key: key for key in (*own, *beside) if key.stopped_reason}.values())
+    named_together = _named_with(conn, sorted(keys)) if keys else ()
+    return tuple({key.key: key for key in (*own, *named_together) if key.stopped_reason}.values())
 
 
-def about(conn: Connection, keys: Sequence[KeyLine], *, ends: bool = False) -> Thread:
+def linked_to_keys(conn: Connection, keys: Sequence[KeyLine], *, ends: bool = False) -> Thread:
     """Everything linked to these keys; a customer brings in the purchases that it was named with.
 
     A person brings in the customers, too. A stopped key brings in nothing, unless no other is given. ends: examine
@@ -116,15 +118,15 @@ def about(conn: Connection, keys: Sequence[KeyLine], *, ends: bool = False) -> T
     return _thread(conn, together.values(), given)
 
 
-def of_visitor(conn: Connection, visitor: str, *, ends: bool = False) -> Thread:
-    """The purchases in which a visitor was named. ends: see `about`."""
-    of_visitor = select(link_visitors.c.key).where(link_visitors.c.visitor == visitor)
-    found = _lines(conn, _KEYS.where(link_keys.c.key.in_(of_visitor)))
+def linked_to_visitor(conn: Connection, visitor: str, *, ends: bool = False) -> Thread:
+    """The purchases in which a visitor was named. ends: see `linked_to_keys`."""
+    named_with = select(link_visitors.c.key).where(link_visitors.c.visitor == visitor)
+    found = _lines(conn, _KEYS.where(link_keys.c.key.in_(named_with)))
     linking = _linking(found)
     if not linking:
         return _thread(conn, found)
     given = [key for key in linking if key.thread is not None or key.kind in PERSON_KINDS] or linking
-    return about(conn, [*given, *(key for key in found if key.stopped_reason)], ends=ends)
+    return linked_to_keys(conn, [*given, *(key for key in found if key.stopped_reason)], ends=ends)
 
 
 def events_of(conn: Connection, keys: Sequence[str], visitor: str | None, before: int | None, limit: int) -> list[int]:
@@ -148,7 +150,7 @@ def shared(conn: Connection, thread: Thread) -> list[tuple[str, KeyLine]]:
     query = (
         select(link_visitors.c.visitor, *_COLUMNS)
         .join_from(link_visitors, link_keys, link_keys.c.key == link_visitors.c.key)
-        .where(link_visitors.c.visitor.in_(sorted(visitors)), link_keys.c.kind.in_(_WHO))
+        .where(link_visitors.c.visitor.in_(sorted(visitors)), link_keys.c.kind.in_(_KINDS))
         .where(link_keys.c.key.not_in([key.key for key in thread.keys]))
         .order_by(link_visitors.c.visitor, link_keys.c.key)
         .limit(EVENTS_MAX)
@@ -159,13 +161,13 @@ def shared(conn: Connection, thread: Thread) -> list[tuple[str, KeyLine]]:
 def last_seen(conn: Connection, limit: int) -> list[KeyLine]:
     """The keys of customers, users and addresses that events named last."""
     recent = select(*_COLUMNS).order_by(link_keys.c.used_at_ms.desc()).limit(_SEEN).subquery()
-    people = select(recent).where(recent.c.kind.in_(_WHO)).order_by(recent.c.used_at_ms.desc(), recent.c.key)
+    people = select(recent).where(recent.c.kind.in_(_KINDS)).order_by(recent.c.used_at_ms.desc(), recent.c.key)
     return _lines(conn, people.limit(limit))
 
 
 def people_among(conn: Connection, keys: Sequence[str]) -> list[KeyLine]:
     """The keys of customers, users and addresses among these, at most 200."""
-    return _lines(conn, _KEYS.where(link_keys.c.key.in_(keys[:_SEEN]), link_keys.c.kind.in_(_WHO)))
+    return _lines(conn, _KEYS.where(link_keys.c.key.in_(keys[:_SEEN]), link_keys.c.kind.in_(_KINDS)))
 
 
 def visitors_of(conn: Connection, keys: Sequence[str]) -> dict[str, list[str]]:
@@ -192,8 +194,8 @@ def _named_with(conn: Connection, keys: Sequence[str], *, ends: bool = False) ->
     own: Any = link_events.c
     of_keys = and_(own.key.in_(keys), own.element.between(0, _ELEMENTS))
     if ends:
-        some = select(own.event_id, own.element).where(of_keys).limit(_ENDS)
-        parts = (some.order_by(own.event_id).subquery(), some.order_by(own.event_id.desc()).subquery())
+        ends_of_keys = select(own.event_id, own.element).where(of_keys).limit(_ENDS)
+        parts = (ends_of_keys.order_by(own.event_id).subquery(), ends_of_keys.order_by(own.event_id.desc()).subquery())
         own = union(*(select(part.c.event_id, part.c.element) for part in parts)).subquery().c
     same = and_(own.event_id == _mate.c.event_id, own.element == _mate.c.element)
     few = _mate.c.event_id.between(own.event_id, own.event_id)

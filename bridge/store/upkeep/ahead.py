@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
     from bridge.settings import Settings
 
-SLACK_MS: Final = 5_000  # how far two machines' clocks may differ; a shorter wait ends by itself
+TOLERANCE_MS: Final = 5_000  # how far two machines' clocks may differ; a shorter wait ends by itself
 RETRY_AFTER_MS: Final = 15 * 60_000  # the longest pause that a destination or Stripe may ask for
 LOOKUP_MS: Final = 24 * 3_600_000  # the longest time until a question, or an account, is asked again
 LOOKUP_PAUSE_MS: Final = 3_600_000  # for anything but an account
@@ -102,7 +102,7 @@ def _any_wrong(rows: Iterator[Correction]) -> CompoundSelect[Any]:
 
 
 def _beyond(column: Column[Any], most: int | ColumnElement[int] = 0) -> ColumnElement[bool]:
-    return column > NOW + most + SLACK_MS
+    return column > NOW + most + TOLERANCE_MS
 
 
 def _at_most(column: Column[Any], latest: ColumnElement[int]) -> ColumnElement[int]:
@@ -151,7 +151,7 @@ def _of_parked_goals(weak_after_ms: int) -> Iterator[Correction]:
     yield _correction(over, column.wait_ms, where=parked, right=right, cheap=False)
     right = {"weak_at_ms": NOW + weak_after_ms, "due_at_ms": NOW}
     yield _correction(weak, weak_after_ms, where=parked, right=right, cheap=False)
-    later = parked & (look_up > func.coalesce(over, 0) + SLACK_MS)
+    later = parked & (look_up > func.coalesce(over, 0) + TOLERANCE_MS)
     yield _correction(look_up, LOOKUP_MS, where=later, cheap=False)
 
 
@@ -159,7 +159,7 @@ def _of_delivery(settings: Settings) -> Iterator[Correction]:
     """The times that the rate limit, the destinations, the router and visitor proofs wait for."""
     lease_ms, rate = settings.bridge_lease, settings.bridge_rate_per_minute
     full_us = BURST * interval_us(rate)  # as full as it can be, because what was just sent counts
-    full = pace.c.next_at_us > (NOW + SLACK_MS) * 1000 + full_us
+    full = pace.c.next_at_us > (NOW + TOLERANCE_MS) * 1000 + full_us
     yield Correction("pace.next_at_us", pace, full, {"next_at_us": NOW * 1000 + full_us}, cheap=True)
     column = destinations.c
     kept_ms = max(LAST_STEP_MS, lease_ms)

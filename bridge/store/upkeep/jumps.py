@@ -33,7 +33,7 @@ Gap = tuple[int, int]  # milliseconds since 1970: the clock's time before and af
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Deletion waits. ran_ms: how long the bridge has run since; counted_at_ms: up to when that has been counted."""
+    """Why deletion waits, and since when. ran_ms: how long the bridge has run since; counted_at_ms: the last count."""
 
     why: str
     since_ms: int
@@ -42,7 +42,7 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ClockState:
     """What is known about the clock. moved_ms: by how much it was set, as far as that has been handled."""
 
     heartbeat_ms: int | None = None
@@ -51,33 +51,35 @@ class Memory:
     wait: Wait | None = None
 
 
-def recall(conn: Connection) -> Memory:
+def recall(conn: Connection) -> ClockState:
     return _read(facts.get(conn, FACT))
 
 
-def recall_now(conn: Connection) -> tuple[int, Memory]:
+def recall_now(conn: Connection) -> tuple[int, ClockState]:
     """The database's time, and what is known about the clock at that time."""
     now, text = facts.get_timed(conn, FACT)
     return now, _read(text)
 
 
-def recall_locked(conn: Connection) -> Memory:
+def recall_locked(conn: Connection) -> ClockState:
     """Like `recall`, but locked until the transaction ends."""
-    facts.ensure(conn, FACT, lambda: json.dumps(asdict(Memory())))
+    facts.ensure(conn, FACT, lambda: json.dumps(asdict(ClockState())))
     return _read(facts.get(conn, FACT, lock=True))
 
 
-def keep(conn: Connection, memory: Memory) -> None:
-    facts.put(conn, FACT, json.dumps(asdict(memory)))
+def keep(conn: Connection, state: ClockState) -> None:
+    facts.put(conn, FACT, json.dumps(asdict(state)))
 
 
 @lru_cache(maxsize=4)
-def _read(text: str | None) -> Memory:
+def _read(text: str | None) -> ClockState:
     if text is None:
-        return Memory()
+        return ClockState()
     stored = json.loads(text)
     gaps = tuple((int(before), int(after)) for before, after in stored["gaps"])
-    return Memory(stored["heartbeat_ms"], stored["moved_ms"], gaps, Wait(**stored["wait"]) if stored["wait"] else None)
+    return ClockState(
+        stored["heartbeat_ms"], stored["moved_ms"], gaps, Wait(**stored["wait"]) if stored["wait"] else None
+    )
 
 
 def newest_ms(conn: Connection, now: int) -> int | None:
@@ -90,10 +92,10 @@ def newest_ms(conn: Connection, now: int) -> int | None:
 # --------------------------------------------------------------------------------------------------------- a jump
 
 
-def moved(conn: Connection, memory: Memory, delta: int) -> Memory:
+def moved(conn: Connection, state: ClockState, delta: int) -> ClockState:
     """Note that the clock was set, or this machine suspended: its offset from DataFast's must be learned again."""
     _forget_skews(conn, delta, delta)
-    return replace(memory, moved_ms=memory.moved_ms + delta)
+    return replace(state, moved_ms=state.moved_ms + delta)
 
 
 def clock_unknown(conn: Connection, delta: int) -> None:
@@ -104,24 +106,24 @@ def clock_unknown(conn: Connection, delta: int) -> None:
 def _forget_skews(conn: Connection, least: int, most: int) -> None:
     """Forget offsets, and widen the times of attempts in doubt that only our clock, before or after, has timed."""
     conn.execute(update(destinations).values(clock_skew_ms=None))
-    conn.execute(_TIMED_BY_US.values(started_at_ms=attempts.c.started_at_ms + min(0, least)))
-    conn.execute(_TIMED_BY_US.values(ended_at_ms=attempts.c.ended_at_ms + max(0, most)))
+    conn.execute(_TIMED_BY_OUR_CLOCK.values(started_at_ms=attempts.c.started_at_ms + min(0, least)))
+    conn.execute(_TIMED_BY_OUR_CLOCK.values(ended_at_ms=attempts.c.ended_at_ms + max(0, most)))
 
 
-def jumped(conn: Connection, memory: Memory, before: int, after: int) -> Memory:
+def jumped(conn: Connection, state: ClockState, before: int, after: int) -> ClockState:
     """Let waits continue after the clock went from `before` to `after` without the time between them."""
     if after > before:
-        _go_on(conn, before, after)
-        return replace(memory, gaps=(*memory.gaps, (before, after))[-GAPS_MAX:])
+        _shift_times(conn, before, after)
+        return replace(state, gaps=(*state.gaps, (before, after))[-GAPS_MAX:])
     tried_later = goals.c.first_try_at_ms > after
     conn.execute(update(goals).where(goals.c.state.in_(_TRIED), tried_later).values(first_try_at_ms=after))
     for column in (*_HEARD, source_counters.c.gaps_began_at_ms):
         conn.execute(update(source_counters).where(column > after).values({column: after}))
-    return replace(memory, gaps=past(memory.gaps, after))
+    return replace(state, gaps=past(state.gaps, after))
 
 
-def _go_on(conn: Connection, before: int, after: int) -> None:
-    """Move the times from which it is known how long a goal was tried, a destination paused, a source silent."""
+def _shift_times(conn: Connection, before: int, after: int) -> None:
+    """Move the times that tell how long a goal has been tried, a destination paused and a source silent."""
     delta = after - before
     tried, paused = goals.c.first_try_at_ms, destinations.c.paused_since_ms
     conn.execute(update(goals).where(goals.c.state.in_(_TRIED), tried.is_not(None)).values({tried: tried + delta}))
@@ -141,12 +143,12 @@ def _longer_waits(before: int, after: int) -> Update:
 
 
 def past(gaps: tuple[Gap, ...], now: int) -> tuple[Gap, ...]:
-    """The gaps that lie in the past: those ahead of a clock that went back are undone."""
+    """The gaps that lie in the past. A clock that went back undoes those ahead of it."""
     return tuple((before, min(after, now)) for before, after in gaps if before < now)
 
 
-def lengthen(conn: Connection, gaps: Sequence[Gap]) -> None:
-    """Extend the wait of goals parked after a jump for an earlier event: it did not end within the jump either."""
+def extend_waits(conn: Connection, gaps: Sequence[Gap]) -> None:
+    """Extend the waits of goals parked after a jump for earlier events: these did not end within the jump either."""
     for before, after in gaps:
         conn.execute(_longer_waits(before, after).where(goals.c.parked_until_ms <= after))
 
@@ -165,9 +167,9 @@ def grew_too_old(gaps: Sequence[Gap]) -> ColumnElement[bool]:
 
 def release_held(conn: Connection) -> list[int]:
     """Release goals that are not too old after all, because the clock is correct again; return their ids."""
-    too_old_no_more = goals.c.state == "held", goals.c.reason == REASON, goals.c.expires_at_ms > now_ms()
-    again = {"state": "pending", "reason": None, "message": None, "due_at_ms": now_ms(), "changed_at_ms": now_ms()}
-    return list(conn.execute(update(goals).where(*too_old_no_more).values(again).returning(goals.c.id)).scalars())
+    not_too_old = goals.c.state == "held", goals.c.reason == REASON, goals.c.expires_at_ms > now_ms()
+    columns = {"state": "pending", "reason": None, "message": None, "due_at_ms": now_ms(), "changed_at_ms": now_ms()}
+    return list(conn.execute(update(goals).where(*not_too_old).values(columns).returning(goals.c.id)).scalars())
 
 
 # ---------------------------------------------------------------------------------------------------- statements
@@ -176,7 +178,7 @@ _TRIED: Final = ("pending", "leased", "sending", "unconfirmed", "held")
 _HEARD: Final = tuple(
     source_counters.c[name] for name in ("last_accepted_at_ms", "last_refused_at_ms", "row_began_at_ms")
 )
-_TIMED_BY_US: Final = update(attempts).where(  # only by our clock, and in doubt
+_TIMED_BY_OUR_CLOCK: Final = update(attempts).where(  # only by our clock, and in doubt
     attempts.c.kind == "send",
     attempts.c.server_started_at_ms.is_(None),
     attempts.c.goal_id.in_(select(goals.c.id).where(goals.c.state.in_(("leased", "sending", "unconfirmed")))),

@@ -56,15 +56,15 @@ _LOG_PAGES: Final = 8_000  # 32 MB of SQLite's write-ahead log
 
 
 def purge(
-    store: Store, days: int, now: int | None = None, still: Callable[[Connection], bool] = lambda _: True
+    store: Store, days: int, now: int | None = None, may_continue: Callable[[Connection], bool] = lambda _: True
 ) -> dict[str, int]:
     """One round of deletion; return how many rows of each kind.
 
-    days: BRIDGE_RETENTION_DAYS. now: instead of the clock's time. still: asked in each transaction whether to go on.
+    days: BRIDGE_RETENTION_DAYS. now: instead of the clock's time. may_continue: asked in each transaction.
     """
     if now is None:
         now = store.run(read_ms)
-    in_batches = partial(_in_batches, store, still)
+    in_batches = partial(_in_batches, store, may_continue)
     done = {
         "bodies": in_batches(lambda conn: forget_bodies(conn, days, BATCH, now)),
         "attempts": in_batches(lambda conn: forget_attempts(conn, days, BATCH, now)),
@@ -79,10 +79,10 @@ def purge(
     return done
 
 
-def _in_batches(store: Store, still: Callable[[Connection], bool], work: Callable[[Connection], int]) -> int:
+def _in_batches(store: Store, may_continue: Callable[[Connection], bool], work: Callable[[Connection], int]) -> int:
     total = 0
     for _ in range(ROUNDS):
-        count = store.run(lambda conn: work(conn) if still(conn) else 0)
+        count = store.run(lambda conn: work(conn) if may_continue(conn) else 0)
         total += count
         if count < BATCH:
             break
@@ -92,18 +92,22 @@ def _in_batches(store: Store, still: Callable[[Connection], bool], work: Callabl
 # ------------------------------------------------------------------------------------------------------- bodies
 
 _goal_of_event = exists().where(goals.c.event_id == events.c.id)
-_open_for_0_days = _goal_of_event.where(goals.c.state.not_in(FINAL))
-_open = _goal_of_event.where(goals.c.state.not_in(FINAL | {GoalState.HELD}))  # a held goal has all it needs to be sent
+_has_unfinal_goals = _goal_of_event.where(goals.c.state.not_in(FINAL))
+# A held goal has all it needs to be sent.
+_has_open_goals = _goal_of_event.where(goals.c.state.not_in(FINAL | {GoalState.HELD}))
 
 
 def forget_bodies(conn: Connection, days: int, limit: int, now: int) -> int:
     """Delete body, headers, query and trace of finished events, the oldest first; return how many."""
     if days:
-        through = and_(events.c.received_at_ms <= now - days * DAY_MS, events.c.state != "received", ~_open)
+        is_old = events.c.received_at_ms <= now - days * DAY_MS
+        is_finished = and_(is_old, events.c.state != "received", ~_has_open_goals)
     else:
-        kept = events.c.received_at_ms > now - QUARANTINE_MS
-        through = and_(or_(events.c.state == "routed", and_(events.c.state == "quarantined", ~kept)), ~_open_for_0_days)
-    old = select(events.c.id).where(events.c.body.is_not(None), through).order_by(events.c.received_at_ms).limit(limit)
+        is_old = events.c.received_at_ms <= now - QUARANTINE_MS
+        is_over = or_(events.c.state == "routed", and_(events.c.state == "quarantined", is_old))
+        is_finished = and_(is_over, ~_has_unfinal_goals)
+    has_body = events.c.body.is_not(None)
+    old = select(events.c.id).where(has_body, is_finished).order_by(events.c.received_at_ms).limit(limit)
     forget = update(events).where(events.c.id.in_(old)).values(body=None, headers="{}", query="{}", trace=None)
     return conn.execute(forget).rowcount
 
@@ -127,8 +131,8 @@ def forget_attempts(conn: Connection, days: int, limit: int, now: int) -> int:
         .order_by(attempts.c.started_at_ms)
         .limit(limit)
     )
-    gone = delete(attempts).where(attempts.c.id.in_(old)).returning(*COUNTED["attempts"])
-    return _write_down(conn, "attempts", conn.execute(gone))
+    deleted = delete(attempts).where(attempts.c.id.in_(old)).returning(*COUNTED["attempts"])
+    return _count_removed(conn, "attempts", conn.execute(deleted))
 
 
 def forget_goals(conn: Connection, limit: int, now: int) -> int:
@@ -142,12 +146,12 @@ def forget_goals(conn: Connection, limit: int, now: int) -> int:
     ids = list(conn.execute(old).scalars())
     if not ids:
         return 0
-    tries = delete(attempts).where(attempts.c.goal_id.in_(ids)).returning(*COUNTED["attempts"])
-    _write_down(conn, "attempts", conn.execute(tries))
+    deleted_attempts = delete(attempts).where(attempts.c.goal_id.in_(ids)).returning(*COUNTED["attempts"])
+    _count_removed(conn, "attempts", conn.execute(deleted_attempts))
     conn.execute(delete(goal_keys).where(goal_keys.c.goal_id.in_(ids)))
     kind = case((goals.c.kind == "goal", ""), else_=goals.c.kind)
-    gone = delete(goals).where(goals.c.id.in_(ids)).returning(*COUNTED["goals"], kind)
-    return _write_down(conn, "goals", conn.execute(gone))
+    deleted = delete(goals).where(goals.c.id.in_(ids)).returning(*COUNTED["goals"], kind)
+    return _count_removed(conn, "goals", conn.execute(deleted))
 
 
 def forget_events(conn: Connection, limit: int, now: int) -> int:
@@ -162,11 +166,11 @@ def forget_events(conn: Connection, limit: int, now: int) -> int:
     if not ids:
         return 0
     conn.execute(delete(link_events).where(link_events.c.event_id.in_(ids)))
-    gone = delete(events).where(events.c.id.in_(ids)).returning(*COUNTED["events"])
-    return _write_down(conn, "events", conn.execute(gone))
+    deleted = delete(events).where(events.c.id.in_(ids)).returning(*COUNTED["events"])
+    return _count_removed(conn, "events", conn.execute(deleted))
 
 
-def _write_down(conn: Connection, what: str, rows: Iterable[Row[Any]]) -> int:
+def _count_removed(conn: Connection, what: str, rows: Iterable[Row[Any]]) -> int:
     counts = Counter(tuple(value or "" for value in row) for row in rows)
     key_columns = (removed.c.what, removed.c.a, removed.c.b, removed.c.c)
     for key, count in sorted(counts.items()):
@@ -196,9 +200,9 @@ def forget_links(conn: Connection, limit: int, now: int) -> int:
     kept = {row.key: row.used_at_ms for row in conn.execute(_STILL_NEEDED, {"keys": old, "before": now - LINKS_MS})}
     if kept:  # they become as young as the youngest key of their thread
         conn.execute(_RENEW, [{"of": key, "used": used_at_ms} for key, used_at_ms in kept.items()])
-    gone = [key for key in old if key not in kept]
+    deleted = [key for key in old if key not in kept]
     for table in (link_events, link_visitors, link_keys):
-        conn.execute(delete(table).where(table.c.key.in_(gone)))
+        conn.execute(delete(table).where(table.c.key.in_(deleted)))
     return len(old)
 
 
@@ -223,8 +227,8 @@ def bound_log(store: Store) -> None:
     """Truncate SQLite's write-ahead log when it has grown: it can restart only at a moment without readers."""
     if store.dialect != "sqlite":
         return
-    not_now = suppress(sqlite3.OperationalError)  # another process is busy with it
-    with translated(store.engine), not_now, closing(store.engine.raw_connection()) as pooled:
+    unless_busy = suppress(sqlite3.OperationalError)  # another process is busy with it
+    with translated(store.engine), unless_busy, closing(store.engine.raw_connection()) as pooled:
         driver: Any = pooled.driver_connection
         _busy, pages, _moved = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if pages > _LOG_PAGES:

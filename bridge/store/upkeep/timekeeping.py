@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bridge import logs
 from bridge.errors import StoreUnavailable
 from bridge.store.upkeep import jumps, retention
-from bridge.store.upkeep.ahead import SLACK_MS, corrections
+from bridge.store.upkeep.ahead import TOLERANCE_MS, corrections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from bridge.settings import Settings
     from bridge.store.database.engine import Store
-    from bridge.store.upkeep.jumps import Memory
+    from bridge.store.upkeep.jumps import ClockState
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
@@ -71,13 +71,13 @@ class Timekeeper:
 
         A clock that was set looks the same as a suspended machine, during which DataFast's clock went on as well.
         """
-        clocks, memory = self._clocks(conn)
-        return None if self._stepped(memory, clocks) else clocks.now_ms
+        clocks, state = self._clocks(conn)
+        return None if self._stepped(state, clocks) else clocks.now_ms
 
     def expiry_clock(self, conn: Connection) -> int:
         """The time that decides whether something may be given up."""
-        clocks, memory = self._clocks(conn)
-        return clocks.now_ms - max(0, self._stepped(memory, clocks))
+        clocks, state = self._clocks(conn)
+        return clocks.now_ms - max(0, self._stepped(state, clocks))
 
     def _step(self, clocks: _Clocks, moved_ms: int) -> int:
         """By how much the clock was set since the last look. moved_ms: the part that other processes have handled.
@@ -91,16 +91,16 @@ class Timekeeper:
             return 0
         return step - moved_ms
 
-    def _clocks(self, conn: Connection) -> tuple[_Clocks, Memory]:
+    def _clocks(self, conn: Connection) -> tuple[_Clocks, ClockState]:
         """Both clocks at the same moment, and what is known about the database's.
 
         A slow answer, or a process stopped between the two readings, looks like a step.
         """
         for _ in range(3):
             before = self._monotonic_ms()
-            (now, memory), after = jumps.recall_now(conn), self._monotonic_ms()
+            (now, state), after = jumps.recall_now(conn), self._monotonic_ms()
             if after - before <= STEP_MS // 2:
-                return _Clocks(now, after), memory
+                return _Clocks(now, after), state
         raise StoreUnavailable("the database answers too slowly to tell the time by its clock")
 
     def check(self) -> None:
@@ -109,63 +109,63 @@ class Timekeeper:
         if self._seen is not None and 0 <= monotonic - self._seen.monotonic_ms < LOOK_MS:
             return
         with self._store.read() as conn:
-            clocks, memory = self._clocks(conn)
+            clocks, state = self._clocks(conn)
             now = clocks.now_ms
             probing = self._probed_ms is None or monotonic - self._probed_ms >= PROBE_MS
             wrong = probing and self._ahead.needed(conn, now, cheap=self._seen is not None)
-        if wrong or self._seen is None or self._gap(memory, clocks) or _beats(memory, now):
-            clocks, memory = self._store.run(self._deal_with_it)
-        self._seen, self._moved_ms = clocks, memory.moved_ms
+        if wrong or self._seen is None or self._gap(state, clocks) or _heartbeat_due(state, now):
+            clocks, state = self._store.run(self._handle)
+        self._seen, self._moved_ms = clocks, state.moved_ms
         if probing:
             self._probed_ms = monotonic
 
-    def _deal_with_it(self, conn: Connection) -> tuple[_Clocks, Memory]:
-        known = memory = jumps.recall_locked(conn)
+    def _handle(self, conn: Connection) -> tuple[_Clocks, ClockState]:
+        known = state = jumps.recall_locked(conn)
         clocks, _ = self._clocks(conn)
         now = clocks.now_ms
-        if memory.heartbeat_ms is None:
-            memory = replace(memory, heartbeat_ms=jumps.newest_ms(conn, now))
-        gap = self._gap(memory, clocks)
-        if gap is not None and self._stepped(memory, clocks):
-            memory = jumps.moved(conn, memory, gap[1] - gap[0])
+        if state.heartbeat_ms is None:
+            state = replace(state, heartbeat_ms=jumps.newest_ms(conn, now))
+        gap = self._gap(state, clocks)
+        if gap is not None and self._stepped(state, clocks):
+            state = jumps.moved(conn, state, gap[1] - gap[0])
         elif gap is not None:
             jumps.clock_unknown(conn, gap[1] - gap[0])
         if gap is not None and abs(gap[1] - gap[0]) > JUMP_MS:
-            memory = self._jumped(conn, memory, *gap)
-        done = self._ahead.bring_back(conn, now)
-        if done:
-            log.warning("clock.brought_back", rows=done)
-        if gap is not None or done or self._seen is None:
+            state = self._jumped(conn, state, *gap)
+        corrected = self._ahead.bring_back(conn, now)
+        if corrected:
+            log.warning("clock.brought_back", rows=corrected)
+        if gap is not None or corrected or self._seen is None:
             freed = jumps.release_held(conn)
             if freed:
                 log.info("clock.let_go", goals=[f"goal_{goal_id}" for goal_id in freed])
-        if gap is not None or _beats(memory, now):
-            memory = replace(memory, heartbeat_ms=now, gaps=jumps.past(memory.gaps, now + SLACK_MS))
-        if memory != known:
-            jumps.keep(conn, memory)
-        return clocks, memory
+        if gap is not None or _heartbeat_due(state, now):
+            state = replace(state, heartbeat_ms=now, gaps=jumps.past(state.gaps, now + TOLERANCE_MS))
+        if state != known:
+            jumps.keep(conn, state)
+        return clocks, state
 
-    def _gap(self, memory: Memory, clocks: _Clocks) -> jumps.Gap | None:
+    def _gap(self, state: ClockState, clocks: _Clocks) -> jumps.Gap | None:
         """The clock's expected and actual time, if they are far apart and that has not been handled."""
-        now, before = clocks.now_ms, memory.heartbeat_ms
-        step = self._stepped(memory, clocks)
+        now, before = clocks.now_ms, state.heartbeat_ms
+        step = self._stepped(state, clocks)
         if step:
             return now - step, now
         return (before, now) if before is not None and not before - JUMP_MS <= now <= before + STOP_MS else None
 
-    def _stepped(self, memory: Memory, clocks: _Clocks) -> int:
-        return self._step(clocks, memory.moved_ms - self._moved_ms)
+    def _stepped(self, state: ClockState, clocks: _Clocks) -> int:
+        return self._step(clocks, state.moved_ms - self._moved_ms)
 
-    def _jumped(self, conn: Connection, memory: Memory, before: int, after: int) -> Memory:
+    def _jumped(self, conn: Connection, state: ClockState, before: int, after: int) -> ClockState:
         stopped = self._seen is None and after > before
         log.warning("clock.jumped", before_ms=before, after_ms=after, stopped=stopped)
-        memory = jumps.jumped(conn, memory, before, after)
-        if memory.wait is None:
+        state = jumps.jumped(conn, state, before, after)
+        if state.wait is None:
             why = "stopped" if stopped else "jumped"
-            return replace(memory, wait=jumps.Wait(why, since_ms=after, ran_ms=0, counted_at_ms=after))
+            return replace(state, wait=jumps.Wait(why, since_ms=after, ran_ms=0, counted_at_ms=after))
         if 0 < after - before <= CALENDAR_MS:  # deletion must not wait forever on a host that sleeps at night
-            return memory
-        return replace(memory, wait=replace(memory.wait, since_ms=after, counted_at_ms=after))
+            return state
+        return replace(state, wait=replace(state.wait, since_ms=after, counted_at_ms=after))
 
     def forget(self, days: int) -> dict[str, int] | None:
         """Do one round of deletion by age; None while deletion waits. days: BRIDGE_RETENTION_DAYS."""
@@ -174,35 +174,35 @@ class Timekeeper:
 
     def _has_not_jumped(self, conn: Connection) -> bool:
         """Whether the clock has not jumped since `_may_forget`: after a stop, new rows may bear any time."""
-        clocks, memory = self._clocks(conn)
-        return memory.wait is None and self._gap(memory, clocks) is None
+        clocks, state = self._clocks(conn)
+        return state.wait is None and self._gap(state, clocks) is None
 
     def _may_forget(self, conn: Connection) -> int | None:
         """The time to delete rows by: the one that was checked, because the clock may jump right afterwards."""
-        clocks, memory = self._clocks(conn)
+        clocks, state = self._clocks(conn)
         now = clocks.now_ms
-        if self._seen is None or self._gap(memory, clocks) is not None:
+        if self._seen is None or self._gap(state, clocks) is not None:
             return None  # the next look handles it
         ran_ms, self._counted_ms = self._monotonic_ms() - self._counted_ms, self._monotonic_ms()
-        if memory.wait is None:
+        if state.wait is None:
             return now
-        memory = jumps.recall_locked(conn)
-        wait = memory.wait and _counted(memory.wait, now, ran_ms)
+        state = jumps.recall_locked(conn)
+        wait = state.wait and _counted(state.wait, now, ran_ms)
         if wait is not None and wait.ran_ms < RUN_MS and now - wait.since_ms < CALENDAR_MS:
-            jumps.keep(conn, replace(memory, wait=wait))
+            jumps.keep(conn, replace(state, wait=wait))
             return None
         log.info("retention.resumed")
-        jumps.keep(conn, replace(memory, wait=None))
+        jumps.keep(conn, replace(state, wait=None))
         return now
 
 
-def _beats(memory: Memory, now: int) -> bool:
-    beat = memory.heartbeat_ms
-    return beat is None or not beat - SLACK_MS <= now < beat + HOUR_MS
+def _heartbeat_due(state: ClockState, now: int) -> bool:
+    beat = state.heartbeat_ms
+    return beat is None or not beat - TOLERANCE_MS <= now < beat + HOUR_MS
 
 
 def _counted(wait: jumps.Wait, now: int, ran_ms: int) -> jumps.Wait:
-    """Add the running time since the last count. Processes running in parallel count once."""
+    """The wait with the running time since the last count added. Processes running in parallel count once."""
     ran = min(ran_ms, max(0, now - wait.counted_at_ms))
     since = min(wait.since_ms, now)
     return replace(wait, since_ms=since, ran_ms=wait.ran_ms + ran, counted_at_ms=now)

@@ -163,7 +163,7 @@ def _bindable(conn: Connection, settings: Settings) -> list[KeyLine]:
     if named:
         found = threads.named(conn, why.cleaned(named)[: why.NAME_MAX])
     else:
-        found = threads.of_event(conn, int(event[1])) if event else []
+        found = threads.keys_of_event(conn, int(event[1])) if event else []
     usable = [key for key in found if why.may_be_bound(key, settings)]
     return sorted(usable, key=lambda key: best_first(key.kind))
 

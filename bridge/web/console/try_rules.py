@@ -105,7 +105,7 @@ class EditPage:
         if found is None:
             return None
         with self.bridge.store.read() as conn:
-            return next(iter(history.some(conn, [int(found[1])])), None)
+            return next(iter(history.events_by_id(conn, [int(found[1])])), None)
 
     def check(self, edit: Edit) -> Trial:
         """The result of `check` for the folder with this text."""
@@ -155,7 +155,7 @@ class EditPage:
         """A function that removes from sentences the secrets and personal data of the shown events."""
         shown = {example.event_id for rule in (compared.rules if compared else ()) for example in rule.examples}
         with self.bridge.store.read() as conn:
-            events = history.some(conn, sorted(shown)) if shown else []
+            events = history.events_by_id(conn, sorted(shown)) if shown else []
         secrets = set().union(*(self._unshowable(event, {event.envelope.type}) for event in events))
         if explained is not None:
             secrets |= self._unshowable(explained.event, explained.ids)

@@ -565,7 +565,7 @@ PLANS = {
     "begin": lambda conn: lookups.begin(conn, "k", "sessions", 1, 1, 1),
     "answered": lambda conn: lookups.answered(conn, "k", "sessions", outcome="nothing", detail=None, again_at_ms=1),
     "put off": lambda conn: lookups.put_off(conn, 1, 1),
-    "told": lambda conn: lookups.of_goals(conn, [1]),
+    "told": lambda conn: lookups.asked_for_goals(conn, [1]),
     "old": lambda conn: lookups.forget_old(conn, 10, 1),
 }
 

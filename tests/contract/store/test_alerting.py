@@ -292,7 +292,7 @@ def test_a_generation_that_a_person_sends_again_is_not_told_again(store, rows, n
 @pytest.mark.parametrize(("outcome", "told"), [("delivered", 0), ("not_sent", 2)])
 def test_what_a_restored_backup_may_have_told_before_is_not_told_again(rows, notifier, passes, post, outcome, told):
     goal = wanted(rows)
-    rows.attempt(goal, outcome, lease_token=f"{restoring.TRY}v1")
+    rows.attempt(goal, outcome, lease_token=f"{restoring.MARK}v1")
     passes(30_000, notifier())
     assert len(post.sent) == told
     assert rows.one(goals, goal).notify == ("queued" if told else "missed")

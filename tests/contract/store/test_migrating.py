@@ -52,7 +52,7 @@ def test_the_migrations_make_exactly_the_tables_of_the_schema(empty):
         context = MigrationContext.configure(
             conn, opts={"compare_server_default": True, "version_table": "bridge_version"}
         )
-        assert compare_metadata(context, schema.complete("sqlite", "postgresql")) == []
+        assert compare_metadata(context, schema.with_dialect_options("sqlite", "postgresql")) == []
 
 
 DEFINITIONS = {

@@ -52,7 +52,7 @@ def names(thread):
 @pytest.mark.parametrize("name", ["ch_1", "stripe:live:dp_1", "cus_1"])
 def test_a_key_shows_all_of_its_purchase_and_nothing_of_another(store, purchase, name):
     with store.read() as conn:
-        thread = threads.about(conn, threads.named(conn, name))
+        thread = threads.linked_to_keys(conn, threads.named(conn, name))
     assert {"cs_1", "pi_1", "ch_1", "dp_1"} <= names(thread)
     assert not {"cs_2", "cus_2"} & names(thread)
     assert {item.visitor for item in thread.evidence} == {ANN}
@@ -61,8 +61,8 @@ def test_a_key_shows_all_of_its_purchase_and_nothing_of_another(store, purchase,
 
 def test_a_visitor_shows_the_purchases_in_which_it_was_named(store, purchase):
     with store.read() as conn:
-        assert {"cs_1", "ch_1", "dp_1"} <= names(threads.of_visitor(conn, ANN))
-        assert threads.of_visitor(conn, ANN[:-1] + "c") == threads.Thread()
+        assert {"cs_1", "ch_1", "dp_1"} <= names(threads.linked_to_visitor(conn, ANN))
+        assert threads.linked_to_visitor(conn, ANN[:-1] + "c") == threads.Thread()
         assert threads.named(conn, "ch_nobody") == []
 
 
@@ -70,8 +70,8 @@ def test_a_forgotten_key_takes_apart_what_it_joined(store, purchase):
     store.run(lambda conn: forgetting.forget_key(conn, "stripe:live:ch_1"))
     with store.read() as conn:
         assert threads.named(conn, "ch_1") == []
-        assert names(threads.about(conn, threads.named(conn, "dp_1"))) == {"dp_1"}
-        assert {"cs_1", "pi_1"} <= names(threads.about(conn, threads.named(conn, "pi_1")))
+        assert names(threads.linked_to_keys(conn, threads.named(conn, "dp_1"))) == {"dp_1"}
+        assert {"cs_1", "pi_1"} <= names(threads.linked_to_keys(conn, threads.named(conn, "pi_1")))
 
 
 def test_a_person_is_all_that_hangs_together_and_nobody_else(store, purchase, rows):
@@ -97,7 +97,7 @@ def test_a_key_that_was_stopped_leads_to_nobody_elses_purchases(store, teach, ro
             row = schema.link_keys.c.key == "stripe:live:info"
             conn.execute(update(schema.link_keys).where(row).values(stopped_at_ms=1, stopped_reason="shared"))
     with store.read() as conn:
-        of_ann, of_key = threads.of_visitor(conn, ANN), threads.about(conn, threads.named(conn, "info"))
+        of_ann, of_key = threads.linked_to_visitor(conn, ANN), threads.linked_to_keys(conn, threads.named(conn, "info"))
         person = forgetting.find_person(conn, visitor=ANN)
     assert "info" in names(of_ann)
     assert ("cs_2" in names(of_ann), BOB in {item.visitor for item in of_ann.evidence}) == (not stopped,) * 2
@@ -192,7 +192,8 @@ def test_of_very_many_events_the_first_and_the_last_tell_the_keys(store, teach, 
     with store.read() as conn:
         named = threads.named(conn, "cus_1")
         whole, ends = (
-            {one.ref for one in threads.about(conn, named, ends=ends).keys} - {"cus_1"} for ends in (False, True)
+            {one.ref for one in threads.linked_to_keys(conn, named, ends=ends).keys} - {"cus_1"}
+            for ends in (False, True)
         )
     assert whole == {f"ch_{number}" for number in range(1, 8)}
     assert ends == {"ch_1", "ch_2", "ch_6", "ch_7"}

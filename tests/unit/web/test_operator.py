@@ -610,7 +610,7 @@ def test_a_clock_that_jumped_is_a_note_for_as_long_as_forgetting_waits(client, a
     now = at_work.clock.now_ms
     wait = jumps.Wait("jumped", since_ms=now - 3 * 60 * MIN, ran_ms=2 * 60 * MIN, counted_at_ms=now)
     with at_work.store.write() as conn:
-        jumps.keep(conn, jumps.Memory(heartbeat_ms=now, wait=wait))
+        jumps.keep(conn, jumps.ClockState(heartbeat_ms=now, wait=wait))
     assert problems(client) == ([], [])
     (told,) = client.get("/status", headers=ADMIN).json["notes"]
     assert told.startswith("The clock jumped by more than an hour, 3 h ago, so nothing is deleted by age until")
