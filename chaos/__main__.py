@@ -3,7 +3,7 @@
 MODE=kill|term|stop|pg-restart|silent|failover|upgrade|outage|slow|memory|same|forged|malformed|crowd|restore|clock
 EVENTS=5000 KILLS=100 FAULTS=10 SEED=1
 DATABASE_URL=sqlite (a file of its own), postgresql (a server of its own), or the URL of an empty database
-UNCONFIRMED=resend|hold · FAULT_PATH=/goals (or *: the reading back is disturbed, too)
+UNCONFIRMED=resend|hold · FAULT_PATH=/goals (or *: reading back is disturbed, too)
 FROM=f44b843 (upgrade: the Git revision of the release before)
 WEBS=2 WORKERS=1 · KEEP=folder · POOLER=transaction|session (silent, failover)
 """
@@ -38,9 +38,9 @@ def main(environ: Mapping[str, str]) -> int:
             Path(keep).mkdir(parents=True, exist_ok=True)
         result, facts = run.play(wanted, Path(keep).resolve() if keep else None, say)
         ok = run.holds(wanted, result)
-        print(ledger.told(result))
+        print(ledger.as_text(result))
     else:
-        ok, facts = _other(wanted)
+        ok, facts = _play_calm(wanted)
     for name in SHOWN:
         if name in facts:
             print(f"  {name}: {facts[name]}")
@@ -50,18 +50,18 @@ def main(environ: Mapping[str, str]) -> int:
 
 
 def say(line: str) -> None:
-    """To the terminal, at once."""
+    """Print at once."""
     print(line, flush=True)
 
 
-def _other(wanted: Plan) -> tuple[bool, dict[str, Any]]:
-    """The modes that start no storm of signals."""
+def _play_calm(wanted: Plan) -> tuple[bool, dict[str, Any]]:
+    """Play a mode that has no storm of signals."""
     from chaos import clocks, crowds, floods, outage, restore
 
-    kinds = {"outage": outage.play, "slow": floods.slow, "memory": floods.memory, "same": floods.same}
-    kinds |= {"forged": floods.forged, "malformed": floods.malformed, "crowd": crowds.play}
-    kinds |= {"restore": restore.play, "clock": clocks.play}
-    return kinds[wanted.mode](wanted, say)
+    modes = {"outage": outage.play, "slow": floods.slow, "memory": floods.memory, "same": floods.same}
+    modes |= {"forged": floods.forged, "malformed": floods.malformed, "crowd": crowds.play}
+    modes |= {"restore": restore.play, "clock": clocks.play}
+    return modes[wanted.mode](wanted, say)
 
 
 def _plan(environ: Mapping[str, str]) -> Plan:

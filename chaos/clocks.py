@@ -1,9 +1,12 @@
-"""MODE=clock: real processes whose clock is set wrong from outside, and then right; or who stand still for 30 days.
+"""MODE=clock: real processes whose clock is set wrong from outside, and then right; or that stand still for 30 days.
 
-CLOCK=hour|days|days-restart|years|years-restart|stop|all, LASTS=70 (how long it is wrong, but for the hour's 10 s).
-The database's clock is the processes' own on SQLite: a `sitecustomize` moves it, as it does for the world's (the
-destination, the provider, and the bridge beside PostgreSQL). PostgreSQL's is a function in front of its own.
-Webhooks are signed by the clock of who reads them, so that events come in while it is wrong.
+CLOCK=hour|days|days-restart|years|years-restart|stop|all, LASTS=70 (seconds that it is wrong; `hour` always takes 10).
+
+- On SQLite, the database's clock is that of the bridge's processes. A `sitecustomize` moves it.
+- The world's clock (of the destination, the provider, and, with PostgreSQL, of the bridge) is moved in the same way.
+- PostgreSQL's clock is a function that hides its own.
+
+Webhooks are signed by the clock of the process that reads them, so that events are accepted while it is wrong.
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ from chaos.sender import Sender
 Facts = dict[str, Any]
 
 DAY_MS: Final = 86_400_000
-WITHIN_S: Final = 60.0  # what waits goes within a minute of the clock being right
+WITHIN_S: Final = 60.0  # waiting goals are sent within a minute after the clock is right
 KEPT: Final = (events, goals, goal_keys, attempts, link_keys, link_visitors, link_events)
 
-_BEFORE_EVERYTHING = """
+_SITECUSTOMIZE = """
 import mmap, os, struct, time
 _ahead = mmap.mmap(os.open(os.environ["CHAOS_CLOCK"], os.O_RDONLY), 8, prot=mmap.PROT_READ)
 _true_ns = time.time_ns
@@ -55,7 +58,7 @@ _POSTGRESQL = (
 
 @dataclass(frozen=True)
 class Scenario:
-    """What becomes of the clock. restart: it is wrong, and right again, while nobody runs. passes: nothing is wrong."""
+    """What happens to the clock. restart: it changes while no process runs. passes: time really passes."""
 
     ahead_ms: int
     lasts_s: float = 70.0  # longer than the minute between two rounds of forgetting
@@ -80,7 +83,7 @@ class Clock:
         self._file = folder / f"{name}.clock"
         before = folder / "before"
         before.mkdir(exist_ok=True)
-        (before / "sitecustomize.py").write_text(_BEFORE_EVERYTHING)
+        (before / "sitecustomize.py").write_text(_SITECUSTOMIZE)
         self.environ = {"CHAOS_CLOCK": str(self._file), "PYTHONPATH": f"{before}{os.pathsep}{ROOT}"}
         self._file.write_bytes(bytes(8))
         self._ahead_ms = 0
@@ -95,7 +98,7 @@ class Clock:
 
 
 class Clocks:
-    """The bridge's (its processes'), the world's, and PostgreSQL's."""
+    """The clocks of the bridge's processes, of the world, and of PostgreSQL."""
 
     def __init__(self, folder: Path, database: Database) -> None:
         self.bridge = Clock(folder, "bridge")
@@ -105,14 +108,14 @@ class Clocks:
             database.do(*_POSTGRESQL)
 
     def set(self, ahead_ms: int) -> None:
-        """The database's clock is so far ahead of the world's."""
+        """Set how far the database's clock is ahead of the world's."""
         if self._database.kind == "sqlite":
             self.bridge.set(ahead_ms)
         else:
             self._database.do(f"UPDATE public.chaos_clock SET ahead_ms = {ahead_ms}")
 
-    def passes(self, ms: int) -> None:
-        """So much time passes, everywhere."""
+    def advance(self, ms: int) -> None:
+        """Let this much time pass, everywhere."""
         self.set(ms)
         self.bridge.set(ms)
         self.world.set(ms)
@@ -151,7 +154,7 @@ class ClockRun:
             if self.scenario.passes:
                 self._stand_still(meanwhile)
             else:
-                self._go_wrong(meanwhile)
+                self._set_wrong(meanwhile)
             began = time.monotonic()
             if self.scenario.restart:
                 self._start(*self.members)
@@ -164,7 +167,7 @@ class ClockRun:
 
     # ----------------------------------------------------------------------------------------------------- the clock
 
-    def _go_wrong(self, meanwhile: Sequence[Sent]) -> None:
+    def _set_wrong(self, meanwhile: Sequence[Sent]) -> None:
         began = time.monotonic()
         if self.scenario.restart:
             self._kill()
@@ -185,7 +188,7 @@ class ClockRun:
 
     def _stand_still(self, meanwhile: Sequence[Sent]) -> None:
         """The destination fails, so that much is waiting or in doubt when the bridge is stopped."""
-        self._tell_destination(fault_percent=100)
+        self._set_destination_options(fault_percent=100)
         self._send(meanwhile)
         self.facts["by_the_wrong_clock"] = 0
         for member in self.members:
@@ -194,19 +197,18 @@ class ClockRun:
             assert member.process is not None
             member.process.wait(60)
         self.facts["waited"] = self._waiting()
-        self.clocks.passes(self.scenario.ahead_ms)
-        self._tell_destination(fault_percent=self.plan.faults)
+        self.clocks.advance(self.scenario.ahead_ms)
+        self._set_destination_options(fault_percent=self.plan.faults)
 
     def _later(self, sent: Sequence[Sent]) -> list[Sent]:
-        """They happen when the world has gone on."""
-        made = []
-        for one in sent:
-            event = json.loads(one.body)
-            event["created"] += self.scenario.ahead_ms // 1_000
-            made.append(replace(one, body=json.dumps(event).encode()))
-        later = {one.id: one for one in made}
-        self.run.events = [later.get(one.id, one) for one in self.run.events]
-        return made
+        """The same events, but created after the time that has passed meanwhile."""
+        later = {}
+        for event in sent:
+            body = json.loads(event.body)
+            body["created"] += self.scenario.ahead_ms // 1_000
+            later[event.id] = replace(event, body=json.dumps(body).encode())
+        self.run.events = [later.get(event.id, event) for event in self.run.events]
+        return list(later.values())
 
     def _received_far_off(self) -> int:
         far = "SELECT count(*) FROM events WHERE abs(received_at_ms - :now) > :far"
@@ -232,13 +234,13 @@ class ClockRun:
 
     def _waiting(self) -> dict[str, int]:
         states = self.database.rows("SELECT state, count(*) FROM goals WHERE state <> 'delivered' GROUP BY state")
-        return {row[0]: row[1] for row in states} | {"unrouted": self._number("events WHERE state = 'received'")}
+        return {row[0]: row[1] for row in states} | {"unrouted": self._count_rows("events WHERE state = 'received'")}
 
-    def _number(self, of: str) -> int:
-        return int(self.database.rows(f"SELECT count(*) FROM {of}")[0][0])
+    def _count_rows(self, what: str) -> int:
+        return int(self.database.rows(f"SELECT count(*) FROM {what}")[0][0])
 
     def _rows(self) -> dict[str, set[tuple[Any, ...]]]:
-        """The keys of everything that forgetting could take."""
+        """The keys of all rows that deletion by age could remove."""
         found = {}
         for table in KEPT:
             names = ", ".join(column.name for column in table.primary_key)
@@ -246,18 +248,18 @@ class ClockRun:
         return found
 
     def _notes(self) -> str:
-        """What /status notes about forgetting."""
+        """What /status notes about deletion by age."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.run.webs[0].port}/status", headers={"Authorization": f"Bearer {KEY}"}
         )
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                told = json.load(answer)
+                status = json.load(answer)
         except urllib.error.HTTPError as refused:
-            told = json.load(refused)
-        return next((note for note in map(str, told["notes"]) if "deleted by age" in note), "")
+            status = json.load(refused)
+        return next((note for note in map(str, status["notes"]) if "deleted by age" in note), "")
 
-    def _tell_destination(self, **options: object) -> None:
+    def _set_destination_options(self, **options: object) -> None:
         port = self.run.destination_port
         body = json.dumps(options).encode()
         request = urllib.request.Request(
@@ -268,16 +270,16 @@ class ClockRun:
     def _count(self, rows: Mapping[str, set[tuple[Any, ...]]]) -> bool:
         now = self._rows()
         gone = {table: len(keys - now[table]) for table, keys in rows.items() if keys - now[table]}
-        known = self._number("events"), self._number("goals")
+        known = self._count_rows("events"), self._count_rows("goals")
         self._send(self.run.events)  # again: all duplicates
         self.run.drain()
-        again = self._number("events") - known[0], self._number("goals") - known[1]
+        again = self._count_rows("events") - known[0], self._count_rows("goals") - known[1]
         result = self.run.draw_up()
         self.facts |= {
             **asdict(result),
             "states": self.run.facts["states"],
             "rows_gone": gone,
-            "bodies_gone": self._number("events WHERE body IS NULL"),
+            "bodies_gone": self._count_rows("events WHERE body IS NULL"),
             "stored_again": sum(again),
         }
         wrong = {
@@ -293,24 +295,24 @@ class ClockRun:
 
 
 def play(wanted: Plan, say: Say) -> tuple[bool, Facts]:
-    """The scenarios, each on a database of its own."""
+    """Play the scenarios, each on a database of its own."""
     which, lasts = os.environ.get("CLOCK", "all"), os.environ.get("LASTS")
     facts: Facts = {}
     for name, scenario in SCENARIOS.items():
         if which in ("all", name):
             changed = lasts is not None and name not in ("hour", "stop")
             chosen = replace(scenario, lasts_s=float(lasts or 0)) if changed else scenario
-            facts[name] = one(wanted, chosen)
+            facts[name] = run_scenario(wanted, chosen)
             say(f"  {name}: {ledger.as_json(facts[name])}")
     held = bool(facts) and not any(fact["wrong"] for fact in facts.values())
     return held, {"mode": "clock", "seed": wanted.seed, "scenarios": facts}
 
 
-def one(wanted: Plan, scenario: Scenario, folder: Path | None = None) -> Facts:
-    """One scenario."""
+def run_scenario(wanted: Plan, scenario: Scenario, folder: Path | None = None) -> Facts:
+    """Play one scenario; return its facts."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as made:
-        where = folder or Path(made)
-        with Database(wanted.database, where) as database:
-            run = ClockRun(wanted, scenario, where, database)
+        place = folder or Path(made)
+        with Database(wanted.database, place) as database:
+            run = ClockRun(wanted, scenario, place, database)
             run.play()
     return run.facts

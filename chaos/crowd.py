@@ -1,6 +1,6 @@
 """A hostile crowd in a process of its own: `python -m chaos.crowd KIND PORT SECONDS SEED [COUNT]`.
 
-One loop drives all its clients, and whoever is dropped comes again at once. It prints what it saw as one JSON line.
+One loop drives all clients; a client that is dropped connects again at once. It prints its counts as one JSON line.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ STAGES: tuple[Callable[[random.Random], bytes], ...] = (
 
 
 def announcing(rng: random.Random) -> bytes:
-    """A MiB is announced, by its length or in one chunk, and a little of it comes."""
+    """A MiB is announced, by its length or in one chunk, but only a little of it is sent."""
     some = b"x" * rng.randrange(2_000)
     return post(MEBIBYTE) + some if rng.random() < 0.5 else CHUNKED + b"100000\r\n" + some
 
@@ -74,7 +74,7 @@ def percent(_rng: random.Random) -> bytes:
     return post(MEBIBYTE, address="/webhooks/thrivecart", more=more) + b"%" * MEBIBYTE
 
 
-PARSED = (  # what takes longest to be read; each is refused only then, because its secret would be in it
+PARSED = (  # what takes longest to parse; it is refused only afterwards, because the secret would be in it
     *(("thrivecart", unit * (MEBIBYTE // len(unit))) for unit in (b"\xed\xa0\x80", b"%41x", b"a=%&", b"%ff", b"+")),
     ("thrivecart", b"&".join(b"a[%d][%s]=%s" % (n, b"x" * 40, b"%" * 50) for n in range(9_000))),
     ("slack", b"[" * (MEBIBYTE // 2) + b"]" * (MEBIBYTE // 2)),
@@ -88,24 +88,24 @@ PARSED = (  # what takes longest to be read; each is refused only then, because 
 
 
 def parsed(rng: random.Random) -> bytes:
-    """A whole body that is no event, to a source that has to read it to find out."""
+    """A whole body that is not an event, for a source that must parse it to find out."""
     source, body = rng.choice(PARSED)
     return post(len(body), address=f"/webhooks/{source}") + body
 
 
 def chopped(_rng: random.Random) -> bytes:
-    """As many chunks of a byte as are borne."""
+    """As many chunks of one byte as are accepted."""
     return CHUNKED + b"1\r\nx\r\n" * 87_000 + b"0\r\n\r\n"
 
 
 def refused(_rng: random.Random) -> bytes:
-    """What is refused, and told to the log."""
+    """A request that is refused, which is logged."""
     return post(2) + b"{}"
 
 
 @dataclass(eq=False)
 class Client:
-    """One of the crowd. every_s: when it has been answered, it asks again after so long (None: it stalls)."""
+    """One of the crowd. every_s: how long after an answer it asks again (None: it stalls)."""
 
     make: Callable[[random.Random], bytes]
     every_s: float | None
@@ -146,10 +146,10 @@ class Crowd:
         return Client(make, every_s)
 
     def play(self, seconds: float) -> None:
-        """So long."""
+        """Play for this many seconds."""
         until = time.monotonic() + seconds
         for client in self._clients:
-            self._come(client)
+            self._connect(client)
         while (now := time.monotonic()) < until:
             while self._due and self._due[0][0] <= now:
                 self._ask(heapq.heappop(self._due)[2])
@@ -158,7 +158,7 @@ class Crowd:
                 if number in self._by_number:
                     self._serve(self._by_number[number], events)
 
-    def _come(self, client: Client) -> None:
+    def _connect(self, client: Client) -> None:
         sock = socket.socket()
         if client.deaf:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
@@ -174,7 +174,7 @@ class Crowd:
 
     def _ask(self, client: Client) -> None:
         if client.sock is None:
-            self._come(client)
+            self._connect(client)
             return
         client.seen = b""
         client.out = client.make(self.rng)
@@ -220,10 +220,10 @@ class Crowd:
             self._answered(client)
 
     def _answered(self, client: Client) -> None:
-        """Answers are short: all of one is here with its head."""
+        """Count an answer. Answers are short: the whole answer arrives with its head."""
         self.counts[client.seen[9:12].decode()] += 1
         if b"connection: close" in client.seen.lower():
-            self._leave(client)
+            self._disconnect(client)
         client.seen = b""
         client.out = b""
         every_s = 0.0 if client.every_s is None else client.every_s
@@ -231,10 +231,10 @@ class Crowd:
 
     def _dropped(self, client: Client) -> None:
         self.counts[client.seen[9:12].decode() or "dropped"] += 1
-        self._leave(client)
-        self._come(client)
+        self._disconnect(client)
+        self._connect(client)
 
-    def _leave(self, client: Client) -> None:
+    def _disconnect(self, client: Client) -> None:
         assert client.sock is not None
         del self._by_number[client.sock.fileno()]
         client.sock.close()

@@ -24,14 +24,14 @@ from chaos.floods import Peak, bridge
 from chaos.plan import Plan
 
 Facts = dict[str, Any]
-FILE = "provider: {0}\ngoals:\n  - {{goal: never, event: never}}\n"
+MAPPING = "provider: {0}\ngoals:\n  - {{goal: never, event: never}}\n"
 P99_S = 1.0
 MEMORY_MB = 256
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What `make chaos MODE=crowd` was told beside the plan."""
+class CrowdOptions:
+    """The variables of `make chaos MODE=crowd` besides those of the plan."""
 
     crowd: str = "all"
     seconds: float = 30.0
@@ -39,8 +39,8 @@ class Wish:
     count: int | None = None
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Wish:
-        """From the environment."""
+    def from_environ(cls, environ: Mapping[str, str]) -> CrowdOptions:
+        """Read them from the environment."""
         files, count = environ.get("NOFILE"), environ.get("COUNT")
         return cls(
             environ.get("CROWD", "all"),
@@ -51,44 +51,44 @@ class Wish:
 
 
 def play(wanted: Plan, say: Any) -> tuple[bool, Facts]:
-    """One crowd after the other, each against a bridge of its own."""
-    wish = Wish.of(os.environ)
+    """Play one crowd after the other, each against a bridge of its own."""
+    options = CrowdOptions.from_environ(os.environ)
     facts = {}
-    for kind in COUNTS if wish.crowd == "all" else [wish.crowd]:
-        facts[kind] = one(wanted, replace(wish, crowd=kind))
+    for kind in COUNTS if options.crowd == "all" else [options.crowd]:
+        facts[kind] = run_crowd(wanted, replace(options, crowd=kind))
         say(f"  {kind}: {json.dumps(facts[kind])}")
     return all(fact["ok"] for fact in facts.values()), {"mode": "crowd", "seed": wanted.seed, "crowds": facts}
 
 
-def one(wanted: Plan, wish: Wish) -> Facts:
-    """One crowd."""
+def run_crowd(wanted: Plan, options: CrowdOptions) -> Facts:
+    """Play one crowd; return its facts."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crowd-")))
         shutil.copy(ROOT / "mappings" / "stripe.yaml", folder)
         more = {"BRIDGE_MAPPINGS": str(folder)}
         for source in ("thrivecart", "slack"):
-            (folder / f"{source}.yaml").write_text(FILE.format(source))
+            (folder / f"{source}.yaml").write_text(MAPPING.format(source))
             more[f"{source.upper()}_WEBHOOK_SECRET"] = f"the-secret-of-{source}-0123456789"
         plan = replace(wanted, webs=1, workers=0, more=more)
-        run = stack.enter_context(bridge(plan, unread=wish.crowd == "log", files=wish.files))
+        run = stack.enter_context(bridge(plan, unread=options.crowd == "log", files=options.files))
         web = run.webs[0]
         workers = web.children()
-        rest = cpu_s(web)
+        cpu_before = cpu_s(web)
         peak = Peak(web)
-        crowd = _program("chaos.crowd", wish.crowd, web.port, wish.seconds + 2, wanted.seed, *_count(wish))
+        crowd = _program("chaos.crowd", options.crowd, web.port, options.seconds + 2, wanted.seed, *_count(options))
         time.sleep(1.5)
-        honest = _program("chaos.honest", web.port, wish.seconds - 2)
-        told = json.loads(honest.communicate(timeout=wish.seconds + 120)[0])
-        crowded = json.loads(crowd.communicate(timeout=wish.seconds + 60)[0])
-        used = cpu_s(web) - rest
+        honest = _program("chaos.honest", web.port, options.seconds - 2)
+        figures = json.loads(honest.communicate(timeout=options.seconds + 120)[0])
+        crowded = json.loads(crowd.communicate(timeout=options.seconds + 60)[0])
+        used = cpu_s(web) - cpu_before
         memory = peak.stop()
         same = web.children() == workers
-    ok = set(told["statuses"]) == {"200"} and told["p99_s"] <= P99_S and memory <= MEMORY_MB and same
-    return {"ok": ok, **told, "crowd": crowded, "peak_mb": memory, "cpu_s": round(used, 1), "same_worker": same}
+    ok = set(figures["statuses"]) == {"200"} and figures["p99_s"] <= P99_S and memory <= MEMORY_MB and same
+    return {"ok": ok, **figures, "crowd": crowded, "peak_mb": memory, "cpu_s": round(used, 1), "same_worker": same}
 
 
-def _count(wish: Wish) -> tuple[int, ...]:
-    return () if wish.count is None else (wish.count,)
+def _count(options: CrowdOptions) -> tuple[int, ...]:
+    return () if options.count is None else (options.count,)
 
 
 def _program(*words: object) -> subprocess.Popen[str]:

@@ -1,7 +1,7 @@
-"""The database of a run: made, migrated, watched by triggers, and (PostgreSQL) torn down in the middle of its work.
+"""The database of a run: created, migrated, watched by triggers, and (PostgreSQL) crashed in the middle of its work.
 
 The triggers write every change of a goal's state into a table of the run's own, within the transaction that made it:
-afterwards each transition can be judged, also one that a stopped process wrote when it woke up.
+afterwards each transition can be judged, including one that a stopped process wrote when it woke up.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _POSTGRESQL = (
 )
 
 
-def _no_file(file: Path) -> Path:
-    """The file, which an earlier run may have left."""
+def _removed(file: Path) -> Path:
+    """Remove the file if an earlier run has left it; return it."""
     for left in file.parent.glob(file.name + "*"):
         left.unlink()
     return file
@@ -61,13 +61,13 @@ class Database:
         """release: the root of the code that makes the tables."""
         self._release = release
         self.kind = "sqlite" if wanted.startswith("sqlite") else "postgresql"
-        self._more = contextlib.ExitStack()
+        self._resources = contextlib.ExitStack()
         self._home: str | None = None
         self._server: Any = self._start_server() if wanted == "postgresql" else None
         if self._server is not None:
             self.url = self._server.get_uri()
         else:
-            self.url = f"sqlite:///{_no_file(folder / 'chaos.db')}" if wanted == "sqlite" else wanted
+            self.url = f"sqlite:///{_removed(folder / 'chaos.db')}" if wanted == "sqlite" else wanted
         self._engine = self._connect()
 
     def __enter__(self) -> Self:
@@ -78,26 +78,21 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self._engine.dispose()
-        self._more.close()
+        self._resources.close()
         if self._server is not None:
             self._server.cleanup()
             shutil.rmtree(self._home or "", ignore_errors=True)
 
     def rows(self, statement: str, **values: object) -> list[Any]:
-        """What a query gives; asked on a connection of its own."""
+        """The rows of a query, on a connection of its own."""
         with self._engine.connect() as conn:
             return list(conn.execute(text(statement), values))
 
     def do(self, *statements: str) -> None:
-        """Execute them together."""
+        """Execute these in one transaction."""
         with self._engine.begin() as conn:
             for statement in statements:
                 conn.exec_driver_sql(statement)
-
-    @property
-    def has_server(self) -> bool:
-        """Whether `crash` may be called."""
-        return self._server is not None
 
     def crash(self) -> None:
         """Stop the server without letting it finish anything, and start it again: it recovers from its log."""
@@ -111,22 +106,22 @@ class Database:
             self._server.ensure_postgres_running()
 
     def behind_a_relay(self, pooler: str = "") -> Relay:
-        """From now on `url` leads through a relay, with pgbouncer in front of it in this mode; `rows` goes straight."""
-        told = conninfo_to_dict(self._server.get_uri())
-        [socket_file] = Path(str(told["host"])).glob(".s.PGSQL.*[0-9]")
+        """Make `url` lead through a relay, with pgbouncer in front if `pooler` names its mode; `rows` stays direct."""
+        conninfo = conninfo_to_dict(self._server.get_uri())
+        [socket_file] = Path(str(conninfo["host"])).glob(".s.PGSQL.*[0-9]")
         relay = Relay(socket_file)
-        self._more.callback(relay.close)
-        user = str(told["user"])
-        port = self._more.enter_context(pgbouncer(relay.port, user, pooler, size=20)) if pooler else relay.port
-        self.url = f"postgresql://{user}@127.0.0.1:{port}/{told['dbname']}"
+        self._resources.callback(relay.close)
+        user = str(conninfo["user"])
+        port = self._resources.enter_context(pgbouncer(relay.port, user, pooler, size=20)) if pooler else relay.port
+        self.url = f"postgresql://{user}@127.0.0.1:{port}/{conninfo['dbname']}"
         return relay
 
     def follow(self) -> Failover:
-        """A second server, which follows this one and may take its place."""
-        return self._more.enter_context(failover(self._server))
+        """Start a second server, which follows this one and may take its place."""
+        return self._resources.enter_context(failover(self._server))
 
     def moved(self, servers: Failover) -> None:
-        """`rows` asks the second server from now on."""
+        """Make `rows` ask the second server."""
         self._engine.dispose()
         self._engine = create_engine(f"postgresql+psycopg{servers.url('postgres')[10:]}", poolclass=NullPool)
 

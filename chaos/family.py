@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the system gives to whoever connects: it stays free."""
+    """A port that nobody listens on, below those that the system assigns to outgoing connections, so it stays free."""
     while True:
         port = random.SystemRandom().randrange(15_000, 32_000)
         with contextlib.suppress(OSError), socket.socket() as probe:
@@ -38,7 +38,7 @@ def answers(port: int) -> bool:
 
 
 class Member:
-    """One process of the bridge or beside it. port: None for one that listens to nobody."""
+    """One process of a run. port: None if it does not listen."""
 
     def __init__(self, name: str, words: list[str], environ: Mapping[str, str], folder: Path, port: int | None) -> None:
         self.name = name
@@ -51,11 +51,11 @@ class Member:
         self._folder = folder
         keep = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "TMPDIR") if key in os.environ}
         self._environ = {**keep, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environ}
-        self.root = ROOT  # of the release that the next start starts
+        self.root = ROOT  # of the release that is started next
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it (again)."""
+        """Start it, or start it again."""
         self.starts += 1
         limit = [] if self.files is None else ["prlimit", f"--nofile={self.files}:{self.files}"]
         with self._output() as log:
@@ -92,7 +92,7 @@ class Member:
         return self._has_threads() if self.port is None else answers(self.port)
 
     def _has_threads(self) -> bool:
-        """A worker listens to nobody: it is up when its threads run. Before that a signal just ends it."""
+        """A worker does not listen: it is up when its threads run. Before that, a signal just ends it."""
         with contextlib.suppress(OSError):
             return len(list(Path(f"/proc/{self.pid}/task").iterdir())) >= 4
         return False
@@ -125,7 +125,7 @@ class Member:
 
 
 class Family:
-    """Several processes, and a supervisor that starts again whoever ended. Use it as a context."""
+    """Several processes, and a supervisor that restarts those that have ended. Use it as a context."""
 
     def __init__(self, members: list[Member], rng: random.Random) -> None:
         self.members = members
@@ -155,11 +155,11 @@ class Family:
                         member.start()
 
     def wait_up(self, within_s: float = 120.0) -> None:
-        """Until everybody is up."""
+        """Wait until every process is up."""
         wait(lambda: all(member.is_up() for member in self.members), within_s, "all processes are up")
 
     def hit(self, rng: random.Random, number: int, *, to: str = "group", then: Path = ROOT) -> Member:
-        """Signal one that is up. then: the root of the release that is started after it ended."""
+        """Signal one that is up. then: the root of the release that is started after it has ended."""
         chosen = rng.choice(self.members)
         wait(chosen.is_up, 120, f"{chosen.name} is up")
         chosen.root = then
@@ -167,10 +167,10 @@ class Family:
         return chosen
 
     def term(self, rng: random.Random) -> tuple[float, int]:
-        """SIGTERM one as a platform does; how long it took, and its exit code."""
+        """End one with SIGTERM, as a platform does; return how many seconds it took, and its exit code."""
         chosen = rng.choice(self.members)
         wait(chosen.is_up, 120, f"{chosen.name} is up")
-        with self._lock:  # whose end is seen here, not by the supervisor
+        with self._lock:  # so that its end is seen here, not by the supervisor
             began = time.monotonic()
             chosen.signal(signal.SIGTERM, to="master")
             assert chosen.process is not None
@@ -185,7 +185,7 @@ class Family:
 
 
 def wait(holds: Callable[[], object], within_s: float, what: str) -> None:
-    """Until something holds; TimeoutError names what did not. To look takes a quarter of the time at most."""
+    """Wait until something holds; TimeoutError names what did not. Checking takes at most a quarter of the time."""
     end = time.monotonic() + within_s
     while True:
         began = time.monotonic()

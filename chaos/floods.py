@@ -66,7 +66,7 @@ def slow(wanted: plan.Plan, say: Say, seconds: float = 60.0) -> tuple[bool, Fact
         time.sleep(1.0)
         took = _ask_for(port, seconds, per_second=20)
         over.set()
-    served = sorted(time for time in took if time is not None)
+    served = sorted(took_s for took_s in took if took_s is not None)
     facts = {
         "mode": "slow", "seed": wanted.seed, "seconds": seconds, "asked": len(took), "served": len(served),
         "share": round(len(served) / len(took), 4), "p99_s": round(served[int(0.99 * (len(served) - 1))], 3),
@@ -77,7 +77,7 @@ def slow(wanted: plan.Plan, say: Say, seconds: float = 60.0) -> tuple[bool, Fact
 
 
 def memory(wanted: plan.Plan, say: Say, waiting: int = 100_000) -> tuple[bool, Facts]:
-    """MODE=memory: so many goals wait, and 200 bodies of 1 MB come at once."""
+    """MODE=memory: this many goals wait, and 200 bodies of 1 MB come at once."""
     more = {"BRIDGE_RATE_PER_MINUTE": "1"}
     with bridge(replace(wanted, workers=0, webs=1, more=more), before=lambda made: _fill(made, waiting)) as run:
         web = run.webs[0]
@@ -122,7 +122,7 @@ def bridge(
     unread: bool = False,
     files: int | None = None,
 ) -> Iterator[Run]:
-    """A run's processes without its signals. before: what is done to the empty database.
+    """Run the processes of a run without its signals. before: what is done to the empty database.
 
     unread: nobody reads what the webs write. files: how many files a web may open.
     """
@@ -154,7 +154,7 @@ def _healthy(port: int | None) -> bool:
 
 
 def post(port: int, body: bytes, tries: int = 1) -> int:
-    """A signed event of Stripe; its status, or 0 when there was none."""
+    """Post a signed event of Stripe; return the status, or 0 if there was no answer."""
     status = 0
     for _ in range(tries):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -169,7 +169,7 @@ def post(port: int, body: bytes, tries: int = 1) -> int:
 
 
 def _drip(port: int, over: threading.Event, head_only: bool) -> None:
-    """A client that sends a byte now and then, and comes again when it is cut."""
+    """A client that sends a byte per second, and connects again when it is cut off."""
     start = b"POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\n"
     start += b"" if head_only else b"Content-Length: 100000\r\n\r\n"
     while not over.is_set():
@@ -181,21 +181,21 @@ def _drip(port: int, over: threading.Event, head_only: bool) -> None:
 
 
 def _ask_for(port: int, seconds: float, per_second: int) -> list[float | None]:
-    """How long each of the others waited for its 200; None: it got none. They come at their times, whatever happens."""
+    """How long each of the others waited for its 200; None: it got none. They are sent on schedule."""
     began = time.monotonic()
 
-    def one(number: int) -> float | None:
+    def ask(number: int) -> float | None:
         due = began + number / per_second
         time.sleep(max(0.0, due - time.monotonic()))
         body = b'{"type": "x", "id": "evt_%d"}' % number
         return time.monotonic() - due if post(port, body) == 200 else None
 
     with ThreadPoolExecutor(64) as pool:
-        return list(pool.map(one, range(round(seconds * per_second))))
+        return list(pool.map(ask, range(round(seconds * per_second))))
 
 
 def _fill(database: Database, count: int) -> None:
-    """So many goals that wait for their turn."""
+    """Insert this many goals that wait for their turn."""
     url = database.url.replace("postgresql://", "postgresql+psycopg://", 1)
     now = time.time_ns() // 1_000_000
     series = (
@@ -232,7 +232,7 @@ def pss_mb(member: Member) -> float:
 
 
 class Peak:
-    """The most memory that a member took since."""
+    """The most memory that a member has taken since."""
 
     def __init__(self, member: Member) -> None:
         self._member = member

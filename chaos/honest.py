@@ -1,7 +1,7 @@
 """An honest provider in a process of its own: `python -m chaos.honest PORT SECONDS [EACH_PER_S]`.
 
-Signed webhooks, small and of 60 KB, on new connections and on kept ones, at their times whatever happens. It prints one
-JSON line: how many, their statuses, and how long each had to wait for its 200 from the moment that it was due.
+It sends signed webhooks, small ones and ones of 60 KB, on new and on kept connections, on schedule whatever happens. It
+prints one JSON line: how many, their statuses, and how long they waited for their 200 from the moment they were due.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATIENCE_S = 30.0
 
 
 class Provider:
-    """What was sent and heard so far."""
+    """The sender, and the answers so far."""
 
     def __init__(self, port: int, seconds: float, per_s: float) -> None:
         self.statuses: Counter[str] = Counter()
@@ -48,36 +48,36 @@ class Provider:
 
     def _new(self, size: str, due: float, number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
-        self._one(connection, f"new {size}", due, f"{size}n{number}")
+        self._send(connection, f"new {size}", due, f"{size}n{number}")
         connection.close()
 
     def _kept(self, size: str, began: float, line: int) -> None:
-        """A quarter of the kept ones, on one connection; as any client does, it sees when it was closed."""
+        """Send a quarter of the kept ones, on one connection; like any client, it notices when this was closed."""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
         for number in range(line, self._count, 4):
             due = began + number / self._per_s
             time.sleep(max(0.0, due - time.monotonic()))
             if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
                 connection.close()
-            self._one(connection, f"kept {size}", due, f"{size}k{number}")
+            self._send(connection, f"kept {size}", due, f"{size}k{number}")
         connection.close()
 
-    def _one(self, connection: http.client.HTTPConnection, kind: str, due: float, name: str) -> None:
+    def _send(self, connection: http.client.HTTPConnection, kind: str, due: float, name: str) -> None:
         body = json.dumps({"id": f"evt_{name}_{due}", "type": "x", "padding": "x" * SIZES[kind.split()[1]]}).encode()
         headers = sign.stripe(body, SECRET, int(time.time()))
-        said = _ask(connection, body, headers)
+        status = _ask(connection, body, headers)
         took = time.monotonic() - due
         with self._lock:
-            self.statuses[said] += 1
-            self.took.setdefault(kind, []).append(took if said == "200" else PATIENCE_S)
+            self.statuses[status] += 1
+            self.took.setdefault(kind, []).append(took if status == "200" else PATIENCE_S)
 
-    def told(self) -> dict[str, object]:
+    def figures(self) -> dict[str, object]:
         """The figures."""
-        every = sorted(took for kind in self.took.values() for took in kind)
-        by_kind = {kind: _p(sorted(took), 0.99) for kind, took in self.took.items()}
+        all_took = sorted(took for kind in self.took.values() for took in kind)
+        by_kind = {kind: _quantile(sorted(took), 0.99) for kind, took in self.took.items()}
         return {
-            "sent": len(every), "statuses": self.statuses, "p50_s": _p(every, 0.5), "p99_s": _p(every, 0.99),
-            "slowest_s": _p(every, 1.0), "p99_by_kind_s": by_kind,
+            "sent": len(all_took), "statuses": self.statuses, "p50_s": _quantile(all_took, 0.5),
+            "p99_s": _quantile(all_took, 0.99), "slowest_s": _quantile(all_took, 1.0), "p99_by_kind_s": by_kind,
         }  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def _ask(connection: http.client.HTTPConnection, body: bytes, headers: Mapping[s
     return str(answer.status)
 
 
-def _p(values: list[float], share: float) -> float:
+def _quantile(values: list[float], share: float) -> float:
     return round(values[int(share * (len(values) - 1))], 3) if values else 0.0
 
 
@@ -100,7 +100,7 @@ def main(port: str, seconds: str, per_s: str = "10") -> None:
     """The whole program."""
     provider = Provider(int(port), float(seconds), float(per_s))
     provider.send_all()
-    print(json.dumps(provider.told()))
+    print(json.dumps(provider.figures()))
 
 
 if __name__ == "__main__":

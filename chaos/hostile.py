@@ -1,8 +1,10 @@
-"""Requests that nobody should accept, and requests that are none: made from good ones by a seed, a fault at a time.
+"""Requests that nobody should accept, and bytes that are not requests: made from good ones by a seed, one fault each.
 
-`forged` are whole requests whose signature does not fit. `malformed` are authentic bytes that are no document, requests
-that no provider sends, and bytes on a socket that are no request. All but the last go through the real application in
-this process, which is what makes a million of them possible.
+- `forged`: whole requests whose signature does not fit.
+- `malformed`: authentic bytes that are not a document, and requests that no provider sends.
+- `raw_requests`: bytes on a socket that are not a request.
+
+All but the last go through the real application in this process, which makes a million of them possible.
 """
 
 from __future__ import annotations
@@ -113,12 +115,12 @@ def _rubbish_signature(asked: Asked, rng: random.Random) -> None:
     asked.headers[_signature_of(asked)] = "".join(rng.choice(RUBBISH) for _ in range(many))
 
 
-def _no_signature(asked: Asked, rng: random.Random) -> None:  # noqa: ARG001 - as all others
+def _no_signature(asked: Asked, rng: random.Random) -> None:  # noqa: ARG001 - the signature of all forgeries
     del asked.headers[_signature_of(asked)]
 
 
 def _wrong_time(asked: Asked, rng: random.Random) -> None:
-    """Stale or from the future, and honestly signed so."""
+    """Stale or from the future, and signed with that time."""
     if asked.source not in TIMED:
         _flip_body(asked, rng)
         return
@@ -127,7 +129,7 @@ def _wrong_time(asked: Asked, rng: random.Random) -> None:
 
 
 def _odd_time(asked: Asked, rng: random.Random) -> None:
-    """A time that is none, or another than the signed one."""
+    """Not a time, or not the signed one."""
     odd = rng.choice(("", "-1", "1e9", "٣٤", "9" * 400, "0x10", " ", "NaN", str(asked.now_s + 1), f"{asked.now_s}.5"))
     if asked.source == "stripe":
         asked.headers["Stripe-Signature"] = asked.headers["Stripe-Signature"].replace(f"t={asked.now_s}", f"t={odd}")
@@ -208,7 +210,7 @@ def _authentic_rubbish(rng: random.Random) -> Asked:
 
 
 def _damaged(body: bytes, rng: random.Random) -> bytes:
-    """A document with a few bytes taken out, put in, doubled or changed."""
+    """A document with a few bytes removed, inserted, repeated or changed."""
     found = bytearray(body)
     for _ in range(rng.randrange(1, 6)):
         at = rng.randrange(len(found) + 1)
@@ -244,8 +246,8 @@ def _odd_request(rng: random.Random) -> Asked:
 # --------------------------------------------------------------------------------------------------------- asking
 
 
-def _as_bytes(text: str) -> str:
-    """How WSGI writes the bytes of a text."""
+def _as_wsgi(text: str) -> str:
+    """A string as WSGI writes its bytes."""
     return text.encode().decode("latin-1")
 
 
@@ -266,8 +268,8 @@ class Application:
         """The status of the answer."""
         environ = {
             "REQUEST_METHOD": asked.method,
-            "PATH_INFO": f"/webhooks/{asked.source}" if asked.path is None else _as_bytes(asked.path),
-            "QUERY_STRING": _as_bytes(asked.query),
+            "PATH_INFO": f"/webhooks/{asked.source}" if asked.path is None else _as_wsgi(asked.path),
+            "QUERY_STRING": _as_wsgi(asked.query),
             "SERVER_NAME": "chaos.example",
             "SERVER_PORT": "80",
             "SERVER_PROTOCOL": "HTTP/1.1",
@@ -283,17 +285,17 @@ class Application:
         }
         for name, value in asked.headers.items():
             key = name.upper().replace("-", "_")
-            environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = _as_bytes(value)
+            environ[key if key == "CONTENT_TYPE" else f"HTTP_{key}"] = _as_wsgi(value)
         environ |= asked.environ
-        told: list[str] = []
+        statuses: list[str] = []
 
         def start_response(status: str, *_: object) -> Callable[[bytes], object]:
-            told.append(status)
-            return io.BytesIO().write  # which nobody calls
+            statuses.append(status)
+            return io.BytesIO().write  # nobody calls it
 
         for _ in self.application.wsgi_app(environ, start_response):
             pass
-        return int(told[0].split(" ", 1)[0])
+        return int(statuses[0].split(" ", 1)[0])
 
     def stored(self) -> int:
         with self.bridge.store.read() as conn:
@@ -316,14 +318,14 @@ def application() -> Iterator[Application]:
 
 
 def ask_forged(count: int, seed: int) -> tuple[Counter[int], int]:
-    """Statuses of so many forgeries, and how many events were stored: none should."""
+    """The statuses of this many forgeries, and how many events were stored (there should be none)."""
     rng = random.Random(seed)
     with application() as made:
         return Counter(made.ask(forged(rng)) for _ in range(count)), made.stored()
 
 
 def ask_malformed(count: int, seed: int, authentic: float = 0.1) -> Counter[int]:
-    """Statuses of so many malformed requests; a part of them is authentic, and must be kept with 200."""
+    """The statuses of this many malformed requests; this share of them is authentic, and must be kept with 200."""
     rng = random.Random(seed)
     with application() as made:
         return Counter(made.ask(malformed(rng, authentic)) for _ in range(count))
@@ -348,12 +350,12 @@ def raw_requests(rng: random.Random) -> bytes:
 
 
 def ask_raw(port: int, count: int, seed: int) -> Counter[str]:
-    """What a server says to such bytes: the first digit of its status, or `closed`."""
+    """How a server answers such bytes: `2xx`, `4xx` and so on, or `closed`."""
     rng = random.Random(seed)
-    return Counter(_say(port, raw_requests(rng)) for _ in range(count))
+    return Counter(_send_raw(port, raw_requests(rng)) for _ in range(count))
 
 
-def _say(port: int, data: bytes) -> str:
+def _send_raw(port: int, data: bytes) -> str:
     with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=60) as peer:
         peer.sendall(data)
         peer.shutdown(socket.SHUT_WR)

@@ -1,7 +1,8 @@
 """The comparison: what was acknowledged, what the destination recorded, what the bridge says about each.
 
-`lost` are acknowledged events without a goal that nobody holds for a person; `doubled` are goals recorded more than
-once. A goal counts as `unconfirmed` if the answer to one of its tries was ever lost: only those may double.
+- `lost`: acknowledged events whose goal was not recorded, unless it is held for a person.
+- `doubled`: goals recorded more than once.
+- `unconfirmed`: goals for which the answer to an attempt was ever lost. Only these may double.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from chaos.databases import Database
 from chaos.plan import Sent
 
-# By whom a goal may leave a state. What a stopped process writes late would be none of these.
+# The legal transitions of a goal. A late write of a stopped process would be none of these.
 LEGAL = {
     ("parked", "pending"),
     ("pending", "sending"),
@@ -33,7 +34,7 @@ WAITING = ("parked", "pending", "leased", "sending", "unconfirmed")
 
 @dataclass
 class Ledger:
-    """The counts of one run, and a few names of each kind that should not be."""
+    """The counts of one run, with a few examples of everything that should not have happened."""
 
     acknowledged: int = 0
     ok: int = 0
@@ -109,7 +110,7 @@ def _judge(
 
 
 def _judge_transitions(ledger: Ledger, database: Database, legal: set[tuple[str, str]]) -> None:
-    """Each change of state was one that exists, and each end of a try was written under that try's own lease."""
+    """Check that each transition is legal, and that the end of each attempt was written under its own lease."""
     ended = "SELECT goal_id, lease_token FROM attempts WHERE kind = 'send' AND outcome IS NOT NULL"
     tries = {(row.goal_id, row.lease_token) for row in database.rows(ended)}
     settled = set()
@@ -132,20 +133,20 @@ def _note(ledger: Ledger, what: str, example: str) -> None:
 
 
 def attempts_by_outcome(database: Database) -> dict[str, int]:
-    """How the tries ended, for the report."""
+    """How the attempts ended, for the report."""
     rows = database.rows("SELECT kind, coalesce(outcome, 'vanished') AS o, count(*) AS n FROM attempts GROUP BY 1, 2")
     return dict(sorted(Counter({f"{row.kind}: {row.o}": row.n for row in rows}).items()))
 
 
 def doubts(database: Database) -> dict[str, int]:
-    """Why goals were in doubt: a destination that did not answer is another matter than a process that ended."""
+    """Why goals were in doubt: because the destination did not answer, or because a process ended."""
     why = "SELECT coalesce(message, 'never ended') AS why, count(*) AS n FROM attempts"
     rows = database.rows(f"{why} WHERE kind = 'send' AND (outcome IS NULL OR outcome = 'unconfirmed') GROUP BY 1")
     return {row.why: row.n for row in rows}
 
 
-def told(ledger: Ledger) -> str:
-    """The table that a person reads."""
+def as_text(ledger: Ledger) -> str:
+    """The table for people."""
     shown = ("acknowledged", "ok", "lost", "doubled", "unconfirmed", "held")
     width = max(len(name) for name in shown)
     lines = [f"  {name:<{width}}  {getattr(ledger, name):>7,}" for name in shown]

@@ -1,7 +1,7 @@
-"""An outage that lasts for days, played in seconds: the real deliverer and SQL, and a clock that is moved.
+"""An outage of days, played in seconds: the real deliverer and the real SQL, with a simulated clock.
 
-Goals come in evenly while nothing can be sent; then the destination is back. Counted are the requests that reach it,
-when the backlog is through, and how many requests fell into any one minute.
+Goals come in evenly while nothing can be sent; then the destination is back. The run counts the requests that reach
+it, when the backlog has been sent, and how many requests there were in any one minute.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KINDS = (  # how it fails, by turns of an hour
 
 @dataclass
 class Outage:
-    """One play. `processes` deliverers share one database and one token."""
+    """One run. `processes` deliverers share one database and one token."""
 
     events: int
     hours: float
@@ -78,7 +78,7 @@ class Outage:
     # ------------------------------------------------------------------------------------------------------ the play
 
     def play(self) -> dict[str, Any]:
-        """From the first event to the last goal; what came of it."""
+        """Play from the first event to the last goal; return the counts."""
         turn = 0
         while self.came < self.events or self._open():
             turn += 1
@@ -89,7 +89,7 @@ class Outage:
                 self.deliverers[0].sweep()
             if self.now_ms > self.over_ms + 30 * 24 * HOUR_MS:
                 break
-        return self._told()
+        return self._facts()
 
     def _pass_time(self, wait_ms: int) -> None:
         """A second at most is what the deliverer waits; nothing changes until the next arrival or the next due time."""
@@ -138,13 +138,13 @@ class Outage:
         self.now_ms += LATENCY_MS
         if self.now_ms < self.over_ms:
             return VisitorGoals(known=False, failure=KINDS[(self.now_ms - START_MS) // HOUR_MS % len(KINDS)])
-        mine = [f"stripe evt_{number}" for number in (int(visitor[8:]) * 2, int(visitor[8:]) * 2 + 1)]
-        found = [(text, self.recorded[text]) for text in mine if text in self.recorded]
+        descriptions = [f"stripe evt_{number}" for number in (int(visitor[8:]) * 2, int(visitor[8:]) * 2 + 1)]
+        found = [(text, self.recorded[text]) for text in descriptions if text in self.recorded]
         return VisitorGoals(known=bool(found), goals=tuple(CompletedGoal(n, at, text) for text, (n, at, _) in found))
 
     # ---------------------------------------------------------------------------------------------------- the counts
 
-    def _told(self) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
         rate = self.settings.bridge_rate_per_minute
         backlog = sum(at >= self.over_ms for _, at, _ in self.recorded.values())
         drained_ms = max(at for _, at, _ in self.recorded.values()) - self.over_ms
@@ -187,7 +187,7 @@ def _most_within(times: list[int], span_ms: int) -> int:
 
 
 class _Store:
-    """The real store; its statements go the short way to the driver."""
+    """The real store, whose statements take the short way to the driver."""
 
     def __init__(self, play: Outage) -> None:
         self._play = play
@@ -202,7 +202,7 @@ class _Store:
 
 
 def holds(facts: dict[str, Any]) -> bool:
-    """What is promised: none lost or doubled, hardly a try wasted, the backlog gone at the pace, never above it."""
+    """Whether no goal was lost or doubled, few attempts were wasted, and the backlog was sent at the rate limit."""
     quick = facts["against_ideal"] <= 1.1 and facts["most_in_a_minute"] <= 60
     return not facts["lost"] and not facts["doubled"] and facts["attempts_an_event"] <= 1.1 and quick
 

@@ -1,4 +1,4 @@
-"""What one run does, and the signed events it sends: all of it decided by a seed."""
+"""What one run does, and the events it sends: a seed decides everything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bridge.sandbox.faults import MIXED
 
 STORMS = ("kill", "term", "stop", "pg-restart", "silent", "failover", "upgrade")
 MODES = (*STORMS, "outage", "slow", "memory", "same", "forged", "malformed", "crowd", "restore", "clock")
-GAPS_S = {"silent": (13.0, 16.0), "failover": (2.0, 3.0)}  # between two of them, where it is not short
+GAPS_S = {"silent": (13.0, 16.0), "failover": (2.0, 3.0)}  # between two signals, where it is not short
 SECRET = "whsec_chaos_secret_0123456789abcdef"
 KEY = "df_" + "c" * 48
 
@@ -35,15 +35,15 @@ class Plan:
     refunds: float = 0.15
     gap_s: tuple[float, float] = (0.1, 1.2)  # between two signals
     drain_s: float = 600.0
-    fault_path: str = "/goals"  # "*": the reading back is disturbed, too
+    fault_path: str = "/goals"  # "*": reading back is disturbed, too
     former: str = ""  # the Git revision of an earlier release, which writes the database (upgrade)
     pooler: str = ""  # `transaction` or `session`: pgbouncer in between (silent, failover)
     more: Mapping[str, str] = field(default_factory=dict)  # settings of the bridge
     beside: Mapping[str, str] = field(default_factory=dict)  # the destination's environment
 
     def settings(self) -> dict[str, str]:
-        """Everything that waits is short, so that a run of minutes holds what takes days."""
-        calm = self.mode == "term"  # nobody vanishes, so nobody need wait for a lease's end
+        """The bridge's settings: all waits are short, so that minutes of a run hold what otherwise takes days."""
+        calm = self.mode == "term"  # no process vanishes, so no lease has to run out
         return {
             "BRIDGE_LEASE": "20s" if calm else "2s",
             "BRIDGE_DEADLINE": "5s" if calm else "1s",
@@ -81,14 +81,14 @@ class Sent:
 
     @property
     def description(self) -> str:
-        """What the bridge calls the goal, by which it is found again at the destination."""
+        """The goal's description, by which it is found at the destination."""
         return f"stripe {self.id}"
 
 
 def make_events(plan: Plan, rng: random.Random, first: int = 1_000) -> list[Sent]:
     """Sales that name their visitor, and refunds that do not and may come first. A visitor buys up to three times."""
     made: list[Sent] = []
-    number = first  # an id of zeros is nobody's
+    number = first  # an id of zeros identifies nobody
     while len(made) < plan.events:
         visitor = f"00000000-0000-4000-8000-{number // 3:012x}"
         made.append(_sale(number, visitor))
@@ -99,13 +99,13 @@ def make_events(plan: Plan, rng: random.Random, first: int = 1_000) -> list[Sent
 
 
 def deliveries(plan: Plan, events: list[Sent], rng: random.Random) -> list[Sent]:
-    """The order in which they are sent, with every so-many-th sent twice."""
+    """The order in which the events are sent; some are sent twice."""
     twice = [sent for sent in events if rng.random() < plan.duplicates]
     return _shuffled(events + twice, rng, reach=60) if twice else list(events)
 
 
 def _shuffled(events: list[Sent], rng: random.Random, reach: int = 25) -> list[Sent]:
-    """Out of order as providers deliver: by up to so many places."""
+    """Out of order, as providers deliver: by up to `reach` places."""
     places = {id(sent): place for place, sent in enumerate(events)}
     return sorted(events, key=lambda sent: places[id(sent)] + rng.uniform(0, reach))
 

@@ -30,18 +30,18 @@ default_pool_size = {size}
 
 @contextlib.contextmanager
 def pgbouncer(server_port: int, user: str, mode: str, size: int = 4, more: str = "") -> Iterator[int]:
-    """Running inside the block, with nothing set but what it needs; the port that it listens on.
+    """Run pgbouncer inside the block, with nothing set but what it needs; yields the port on which it listens.
 
-    user: whom it is at the server. mode: `transaction` or `session`.
+    user: its user at the server. mode: `transaction` or `session`.
     """
     folder = Path(tempfile.mkdtemp(prefix="pooler-"))
     folder.chmod(0o755)
     port = free_port()
     config = folder / "pgbouncer.ini"
-    told = {"server_port": server_port, "user": user, "port": port, "mode": mode, "size": size, "more": more}
-    config.write_text(_CONFIG.format(**told))
+    values = {"server_port": server_port, "user": user, "port": port, "mode": mode, "size": size, "more": more}
+    config.write_text(_CONFIG.format(**values))
     command = [PROGRAM or "pgbouncer", str(config)]
-    if os.geteuid() == 0:  # it refuses to be root
+    if os.geteuid() == 0:  # it refuses to run as root
         command[1:1] = ["-u", "nobody"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

@@ -64,27 +64,27 @@ class _Compiled:
         if cursor.description is None:
             return Answer([], cursor.rowcount)
         if self.row is None:
-            named: Any = namedtuple  # noqa: PYI024 - whose names mypy wants to know in advance
+            named: Any = namedtuple  # noqa: PYI024 - mypy wants to know its names in advance
             self.row = named("Row", [column[0] for column in cursor.description])._make
         return Answer([self.row(row) for row in cursor])
 
 
 class Statements:
-    """Which statement objects come again and again. They are kept, so that an id is never somebody else's."""
+    """The statement objects that are executed again and again. They are kept, so that no other object gets their id."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[int, Any] = OrderedDict()
         self._compiled: dict[int, _Compiled] = {}
-        self._forever: list[Any] = []
+        self._kept: list[Any] = []
 
     def compiled(self, statement: Any, values: dict[str, Any]) -> _Compiled | None:
-        """None: it was not seen before, or not lately."""
+        """The compiled statement; None: it was not seen before, or not among the last ones."""
         key = id(statement)
         found = self._compiled.get(key)
         if found is not None:
             return found
         if key in self._seen:
-            self._forever.append(statement)
+            self._kept.append(statement)
             return self._compiled.setdefault(key, _Compiled(statement, values))
         self._seen[key] = statement
         if len(self._seen) > _KEPT:
@@ -93,7 +93,7 @@ class Statements:
 
 
 class Quick:
-    """Stands where a Connection of SQLAlchemy stands, within its transaction."""
+    """Takes the place of a Connection of SQLAlchemy, within its transaction."""
 
     def __init__(self, conn: Any, statements: Statements) -> None:
         self._conn = conn

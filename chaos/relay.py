@@ -1,7 +1,7 @@
 """A TCP relay in front of PostgreSQL that misbehaves as poolers, proxies and networks do.
 
-It can stand `still` and go on later, fall `silent` on connections for good (they stay open, and nothing of them is ever
-delivered again), and lead new connections elsewhere, as an address does that moves to another server.
+It can stand `still` and go on later, fall silent on connections for good (they stay open, but nothing is ever delivered
+on them again), and lead new connections elsewhere, like an address that moves to another server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Target = Path | tuple[str, int]  # a server's socket file, or its address
 
 
 class _Pair:
-    """One connection and its other half. `silent`: for good; `said`: which first words were heard on it last."""
+    """A client's connection and its other half. silent: for good. said: the first words heard on it, if any."""
 
     def __init__(self, client: socket.socket, upstream: socket.socket) -> None:
         self.ends = (client, upstream)
@@ -27,11 +27,11 @@ class _Pair:
 
 
 class Relay:
-    """Listens on loopback; `port` is where."""
+    """Listens on loopback, on `port`."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.last_words: bytes | None = None  # the next connection that says this is heard, and then silent for good
+        self.last_words: bytes | None = None  # the next connection that says this falls silent for good
         self.first_words = b""  # if it has said this before
         self.heard = True  # whether its last words are handed on
         self._moving = threading.Event()
@@ -45,13 +45,13 @@ class Relay:
 
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
-        """Inside the block it takes connections and bytes, and hands none on; what it held is delivered afterwards."""
+        """Inside the block, accept connections and bytes, but hand none on; they are delivered afterwards."""
         self._moving.clear()
         yield
         self._moving.set()
 
     def silence(self, share: float = 1.0, rng: random.Random | None = None) -> int:
-        """This share of the connections that are open now is never heard of again; how many those are."""
+        """Make this share of the open connections silent for good; return how many those are."""
         chosen = [pair for pair in self._pairs if not (pair.over or pair.silent)]
         if share < 1.0:
             chosen = (rng or random.Random(1)).sample(chosen, max(1, round(len(chosen) * share)))
@@ -110,7 +110,7 @@ class Relay:
                         continue
                 sink.sendall(data)
         if pair.silent:
-            return  # whoever waits at the other end hears nothing of the end either
+            return  # the other end does not hear of the end either
         pair.over = True
         for end in pair.ends:
             with contextlib.suppress(OSError):

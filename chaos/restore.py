@@ -1,8 +1,11 @@
-"""A back-up that is put in place, with real processes and the very commands of docs/operations.md.
+"""A backup that is restored, with real processes and exactly the commands of docs/operations.md.
 
-Events come in; the worker is killed in the middle, so that goals are pending, sent without an answer, parked, and
-events not routed. That is backed up. Then everything is delivered, and more comes. The back-up is put in place, the
-provider sends everything again, and new events come. Counted is what the destination recorded.
+1. Events come in. The worker is killed in the middle, so that goals are pending, sent without an answer or parked, and
+   events are not routed.
+2. The database is backed up. Then everything is delivered, and more events come.
+3. The backup is restored. The provider sends everything again, and new events come.
+
+The run counts what the destination has recorded.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ OPEN = ("parked", "pending", "leased", "sending", "unconfirmed")
 
 @dataclass
 class Restore:
-    """One play in a folder. url: an empty database with the bridge's tables; `bridge.db` of the folder on SQLite."""
+    """One run in a folder. url: an empty database with the bridge's tables; on SQLite, `bridge.db` of the folder."""
 
     plan: Plan
     folder: Path
@@ -57,22 +60,22 @@ class Restore:
     # ------------------------------------------------------------------------------------------------------ the play
 
     def play(self) -> bool:
-        """Everything, in order; whether each goal is at the destination once."""
+        """Play everything in order; return whether each goal is at the destination once."""
         before, between = self._events()
         with ExitStack() as ends:
             self.destination.start()
             ends.callback(self.destination.end)
             wait(self.destination.is_up, 60, "the destination is up")
             self._first_life(ends, before)
-            self._act("back-up", 0)
-            self.facts["in_the_back_up"] = self._states()
+            self._run_commands("backup", 0)
+            self.facts["in_the_backup"] = self._states()
             self._lost_life(ends, between)
-            self._put_in_place()
+            self._restore()
             after = self._second_life(ends, [*before, *between])
             return self._count([*before, *between, *after])
 
     def _events(self) -> tuple[list[Sent], list[Sent]]:
-        """Two thirds come before the back-up, but for some sales, whose refunds are parked meanwhile."""
+        """Two thirds come before the backup, except for some sales, whose refunds are parked until then."""
         first = make_events(replace(self.plan, events=self.plan.events * 2 // 3), self.rng)
         refunded = {sent.id.replace("evt_r", "evt_s") for sent in first if sent.goal == "refund"}
         kept = {sent.id for sent in first if sent.id in refunded and self.rng.random() < 0.5}
@@ -82,7 +85,7 @@ class Restore:
         return [sent for sent in first if sent.id not in kept], between
 
     def _first_life(self, ends: ExitStack, events: Sequence[Sent]) -> None:
-        """Until about half is sent; the worker is killed, and what comes then is not routed."""
+        """Send until a third is delivered; then the worker is killed, and later events are not routed."""
         web, worker = self._start(ends, BRIDGE_RATE_PER_MINUTE="1200")
         most = len(events) * 9 // 10
         self._send(web, events[:most])
@@ -90,13 +93,13 @@ class Restore:
         worker.signal(signal.SIGKILL)
         worker.end()
         self._send(web, events[most:])
-        with self._connect().begin() as conn:  # as if nobody could tell of these whether they arrived
+        with self._connect().begin() as conn:  # as if nobody could tell whether these arrived
             some = "SELECT id FROM goals WHERE state = 'pending' ORDER BY id DESC LIMIT 3"
             conn.execute(text(f"UPDATE goals SET state = 'held', reason = 'cannot_tell' WHERE id IN ({some})"))
         self.web = web
 
     def _lost_life(self, ends: ExitStack, events: Sequence[Sent]) -> None:
-        """Everything is delivered, and more; then the machine is gone."""
+        """Deliver everything, and more; then the machine is lost."""
         _, worker = self._start(ends, self.web)
         self._send(self.web, events)
         self._drain()
@@ -105,10 +108,10 @@ class Restore:
             member.signal(signal.SIGKILL)
             member.end()
 
-    def _put_in_place(self) -> None:
+    def _restore(self) -> None:
         if not self.sqlite:
             self.url = self._empty_database()
-        self._act("restore", 1)
+        self._run_commands("restore", 1)
 
     def _second_life(self, ends: ExitStack, again: Sequence[Sent]) -> list[Sent]:
         """The provider sends everything again, in another order, while new events come."""
@@ -137,8 +140,8 @@ class Restore:
             **more,
         }
         port = free_port()
-        web_too = {**environ, "PORT": str(port), "BRIDGE_HOST": "127.0.0.1"}
-        started = web or Member(f"web-{self.generation}", ["-m", "bridge", "serve"], web_too, self.folder, port)
+        web_environ = {**environ, "PORT": str(port), "BRIDGE_HOST": "127.0.0.1"}
+        started = web or Member(f"web-{self.generation}", ["-m", "bridge", "serve"], web_environ, self.folder, port)
         worker = Member(f"worker-{self.generation}", ["-m", "bridge", "worker"], environ, self.folder, None)
         for member in (worker,) if web else (started, worker):
             member.start()
@@ -155,8 +158,8 @@ class Restore:
         sender.start()
         sender.join(900)
 
-    def _act(self, what: str, number: int) -> None:
-        """Type what the page says."""
+    def _run_commands(self, what: str, number: int) -> None:
+        """Run the commands of the page."""
         lines = commands("SQLite" if self.sqlite else "PostgreSQL")[number]
         self.say(f"  {what}: {'; '.join(lines)}")
         path = [str(Path(sys.executable).parent), *self._server_programs(), os.environ.get("PATH", os.defpath)]
@@ -179,7 +182,7 @@ class Restore:
             return list(conn.execute(text(statement)))
 
     def _server_programs(self) -> list[str]:
-        """Where pg_dump of the server's own version is."""
+        """The folder of pg_dump in the server's own version."""
         return [] if self.sqlite else [self._rows("SELECT setting FROM pg_config WHERE name = 'BINDIR'")[0][0]]
 
     def _empty_database(self) -> str:
@@ -193,7 +196,7 @@ class Restore:
         return goals | {"unrouted": self._rows("SELECT count(*) FROM events WHERE state = 'received'")[0][0]}
 
     def _drain(self) -> None:
-        """Until all is delivered; a person sends what is held."""
+        """Wait until everything is delivered; held goals are sent by command, as a person would."""
         end = time.monotonic() + self.plan.drain_s
         while time.monotonic() < end:
             states = self._states()
@@ -225,14 +228,14 @@ class Restore:
 
 
 def commands(database: str) -> list[list[str]]:
-    """The commands that the page has for this database: of the back-up, and of putting it in place."""
+    """The commands of the page for this database: those for the backup, and those for restoring it."""
     part = PAGE.read_text("utf-8").split(f"\n### {database}\n")[1].split("\n#")[0]
     blocks = re.findall(r"^```console\n(.*?)^```$", part, re.DOTALL | re.MULTILINE)
     return [[line.removeprefix("$ ") for line in block.splitlines()] for block in blocks]
 
 
 def play(wanted: Plan, say: Any) -> tuple[bool, dict[str, Any]]:
-    """MODE=restore."""
+    """Play MODE=restore."""
     from chaos.databases import Database
 
     with tempfile.TemporaryDirectory(prefix="chaos-") as made:

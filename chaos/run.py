@@ -1,4 +1,4 @@
-"""One run: processes start, events come in, signals fall, everything drains, the ledger is drawn up."""
+"""One run: processes start, events come in, signals are sent, everything drains, and the ledger is drawn up."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Run:
     # ------------------------------------------------------------------------------------------------------ the run
 
     def play(self) -> ledger.Ledger:
-        """Everything, in order."""
+        """Play everything in order; return the ledger."""
         self.destination.start()
         try:
             wait(self.destination.is_up, 60, "the destination is up")
@@ -101,12 +101,12 @@ class Run:
         sender.start()
         while self.signals < self.plan.kills:
             time.sleep(self.rng.uniform(*self.plan.gap_s))
-            self._one(family, sender)
+            self._disturb(family, sender)
             self.signals += 1
             if self.signals % 25 == 0:
                 self.say(f"  {self.signals} of {self.plan.kills} · {len(sender.acknowledged):,} acknowledged")
         for member in family.members:
-            if member.root != ROOT:  # what is left of the former release
+            if member.root != ROOT:  # processes that still run the former release
                 member.root = ROOT
                 member.signal(signal.SIGKILL)
         sender.join(900)
@@ -119,10 +119,10 @@ class Run:
         self.facts["sending_s"] = round(time.monotonic() - began, 1)
 
     def _allowed(self) -> float:
-        """Which part of the events may have been sent by now."""
+        """Which share of the events may have been sent by now."""
         return (self.signals + 1) / (self.plan.kills or 1) if self.plan.kills else 1.0
 
-    def _one(self, family: Family, sender: Sender) -> None:
+    def _disturb(self, family: Family, sender: Sender) -> None:
         match self.plan.mode:
             case "kill":
                 to = self.rng.choices(("group", "child", "master"), (70, 15, 15))[0]
@@ -147,7 +147,7 @@ class Run:
                 self._fail_over(sender)
 
     def _release(self) -> Path:
-        """What is started next: the former release, then either of them on the new tables, then this release."""
+        """The release to start next: first the former one, then either of them on the new tables, then this one."""
         part = self.signals / self.plan.kills
         if part < FORMER_UNTIL:
             return self.former
@@ -159,7 +159,7 @@ class Run:
         return self.former if former else ROOT
 
     def _fall_silent(self) -> None:
-        """Some connections, or all of them; or one at its COMMIT, which is done and never answered, or lost."""
+        """Silence some connections or all; or one at its COMMIT, which is carried out but never answered, or lost."""
         assert self.relay is not None
         if self.rng.random() < 0.5:
             self.facts["silenced"] = self.facts.get("silenced", 0) + self.relay.silence(
@@ -180,7 +180,7 @@ class Run:
         self.facts["acks_after_move_s"] = round(time.monotonic() - began, 2)
 
     def drain(self) -> None:
-        """Wait until nothing is open."""
+        """Wait until no event and no goal is open."""
         began = time.monotonic()
         end = began + self.plan.drain_s
         while self._open() and time.monotonic() < end:
@@ -194,17 +194,17 @@ class Run:
 
     def recorded(self) -> list[dict[str, Any]]:
         """The goals at the destination."""
-        found: list[dict[str, Any]] = self._told("events")["events"]
+        found: list[dict[str, Any]] = self._get("events")["events"]
         return found
 
-    def _told(self, what: str) -> Any:
+    def _get(self, what: str) -> Any:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.destination_port}/__fake__/{what}", timeout=120) as answer:
             return json.load(answer)
 
     def draw_up(self) -> ledger.Ledger:
-        """Compare."""
+        """Compare what was acknowledged with what was recorded."""
         recorded = self.recorded()
-        self.facts["faults_met"] = self._told("faults")["met"]
+        self.facts["faults_met"] = self._get("faults")["met"]
         self.facts["tries"] = ledger.attempts_by_outcome(self.database)
         self.facts["doubts"] = ledger.doubts(self.database)
         self.facts["states"] = {
@@ -215,13 +215,13 @@ class Run:
 
 
 def play(wanted: plan.Plan, folder: Path | None = None, say: Say = quiet) -> tuple[ledger.Ledger, dict[str, Any]]:
-    """One run in a folder (a new one, removed afterwards, unless given): the ledger, and the facts beside it."""
+    """Play one run, in this folder or in a new one that is then removed; return the ledger and more facts."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as made:
-        where = folder or Path(made)
+        place = folder or Path(made)
         began = time.monotonic()
-        former = _checked_out(wanted.former, where) if wanted.former else ROOT
-        with Database(wanted.database, where, former) as database:
-            run = Run(wanted, where, database, say, former)
+        former = _check_out(wanted.former, place) if wanted.former else ROOT
+        with Database(wanted.database, place, former) as database:
+            run = Run(wanted, place, database, say, former)
             result = run.play()
         facts = {
             "mode": wanted.mode,
@@ -238,8 +238,8 @@ def play(wanted: plan.Plan, folder: Path | None = None, say: Say = quiet) -> tup
     return result, facts
 
 
-def _checked_out(revision: str, folder: Path) -> Path:
-    """The files of a Git revision, in a folder of their own."""
+def _check_out(revision: str, folder: Path) -> Path:
+    """Write the files of a Git revision into a folder of their own; return it."""
     files = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     into = folder / f"release-{revision}"
     into.mkdir(exist_ok=True)
@@ -248,6 +248,6 @@ def _checked_out(revision: str, folder: Path) -> Path:
 
 
 def holds(wanted: plan.Plan, result: ledger.Ledger) -> bool:
-    """Whether the run kept what is promised."""
+    """Whether the run kept every promise."""
     calm = wanted.mode == "term" and wanted.faults == 0
     return result.holds(hold=wanted.unconfirmed == "hold", calm=calm)

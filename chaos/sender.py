@@ -1,6 +1,6 @@
-"""A provider: sends signed events, and sends each again until it hears 200.
+"""A provider: sends signed events, and repeats each until it is answered 200.
 
-It may never run further ahead than the run's signals have come, so that they are spread over all events.
+It never runs ahead of the run's signals, so that these are spread over all events.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Span = tuple[int, float, float]  # port, from, until
 def slowest_s(refused: Sequence[Span], stopped: Sequence[Span]) -> tuple[float, float]:
     """The slowest 503 without the time during which its process was stopped (SIGSTOP), and as its client saw it.
 
-    Who is stopped answers nobody, however patient it is: the first figure is the bridge's, the second the storm's.
+    A stopped process answers nobody, so the first figure is due to the bridge, and the second to the storm of signals.
     """
-    running, seen = 0.0, 0.0
+    slowest_running, slowest_seen = 0.0, 0.0
     for port, began, ended in refused:
-        away = sum(max(0.0, min(ended, until) - max(began, since)) for at, since, until in stopped if at == port)
-        running = max(running, ended - began - away)
-        seen = max(seen, ended - began)
-    return round(running, 2), round(seen, 2)
+        stopped_s = sum(max(0.0, min(ended, until) - max(began, since)) for at, since, until in stopped if at == port)
+        slowest_running = max(slowest_running, ended - began - stopped_s)
+        slowest_seen = max(slowest_seen, ended - began)
+    return round(slowest_running, 2), round(slowest_seen, 2)
 
 
 class Sender:
-    """Some threads. `acknowledged` holds the ids that were answered with 200."""
+    """Threads that send. acknowledged: the ids of the events that were answered with 200."""
 
     def __init__(
         self,
@@ -102,15 +102,15 @@ class Sender:
             connection.request("POST", "/webhooks/stripe", sent.body, headers)
             answer = connection.getresponse()
             answer.read()
-            told = str(answer.status)
+            outcome = str(answer.status)
         except (OSError, http.client.HTTPException) as error:
-            told = type(error).__name__
+            outcome = type(error).__name__
         finally:
             connection.close()
         with self._lock:
-            self.answers[told] += 1
-            if told == "200":
+            self.answers[outcome] += 1
+            if outcome == "200":
                 self.acknowledged.add(sent.id)
-            elif told == "503":
+            elif outcome == "503":
                 self.refused.append((port, began, time.monotonic()))
-        return told == "200"
+        return outcome == "200"

@@ -1,4 +1,4 @@
-"""Log lines that go nowhere, though they are all written: of a bridge within this process."""
+"""Discards the log lines of a bridge that runs within this process; they are all formatted and written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bridge import logs
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """While this lasts, stderr is nowhere."""
+    """Inside the block, write stderr to the null device."""
     before = structlog.get_config()
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
         logs.configure("json")

@@ -26,20 +26,20 @@ class Failover:
 
     @property
     def socket_file(self) -> Path:
-        """Where the second one listens."""
+        """The socket on which the second one listens."""
         return self._folder / ".s.PGSQL.5432"
 
     def follow(self) -> None:
         """Copy the first server and start the copy, which follows it from now on and takes no writes."""
         shutil.chown(self._folder, self._server.system_user)
-        told = psycopg.conninfo.conninfo_to_dict(self._server.get_uri())
-        where = ("-D", str(self._data), "-h", str(told["host"]), "-U", "postgres")
+        conninfo = psycopg.conninfo.conninfo_to_dict(self._server.get_uri())
+        where = ("-D", str(self._data), "-h", str(conninfo["host"]), "-U", "postgres")
         self._run("pg_basebackup", "-R", "-X", "stream", "-c", "fast", *where)
         options = f"-c listen_addresses='' -c unix_socket_directories='{self._folder}' -p 5432"
         self._run("pg_ctl", "-w", "-D", str(self._data), "-l", str(self._folder / "log"), "-o", options, "start")
 
     def move(self) -> float:
-        """The first takes no writes any more, the second does. How long it took to promote it."""
+        """Make the first read-only, and promote the second; return how many seconds the promotion took."""
         self._first("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
         self._read_only = True
         wait(lambda: self._first("SHOW default_transaction_read_only") == "on", 20, "the first server is read-only")
@@ -52,16 +52,16 @@ class Failover:
         return time.monotonic() - began
 
     def url(self, dbname: str) -> str:
-        """Of the second one."""
+        """The URL of a database of the second one."""
         return f"postgresql://postgres@/{dbname}?host={self._folder}"
 
     def rows(self, dbname: str, statement: str) -> list[Any]:
-        """What the second one knows."""
+        """The rows of a query to the second one."""
         with psycopg.connect(self.url(dbname)) as conn:
             return conn.execute(statement).fetchall()
 
     def close(self) -> None:
-        """The first takes writes again; the second is gone."""
+        """Let the first take writes again, and stop the second."""
         if self._read_only:
             self._first("SET default_transaction_read_only = off", "ALTER SYSTEM RESET default_transaction_read_only")
             self._first("SELECT pg_reload_conf()")
@@ -74,13 +74,13 @@ class Failover:
         pgexec(program, words, bin_path=self._server.bin_path, user=self._server.system_user)
 
     def _first(self, *statements: str) -> Any:
-        return _said(self._server.get_uri(), statements)
+        return _scalar(self._server.get_uri(), statements)
 
     def _second(self, *statements: str) -> Any:
-        return _said(self.url("postgres"), statements)
+        return _scalar(self.url("postgres"), statements)
 
 
-def _said(url: str, statements: tuple[str, ...]) -> Any:
+def _scalar(url: str, statements: tuple[str, ...]) -> Any:
     """The first column of the last answer's first row."""
     with psycopg.connect(url, autocommit=True) as conn:
         for statement in statements:
@@ -91,7 +91,7 @@ def _said(url: str, statements: tuple[str, ...]) -> Any:
 
 @contextlib.contextmanager
 def failover(server: Any) -> Iterator[Failover]:
-    """The second server follows the first inside the block."""
+    """Inside the block, a second server follows the first."""
     folder = Path(tempfile.mkdtemp(prefix="standby-"))
     made = Failover(server, folder)
     try:

@@ -1,4 +1,4 @@
-"""The pages' own commands for back-up and restore, with real processes, on both databases: each goal is there once.
+"""The pages' own commands for backup and restore, with real processes, on both databases: each goal is there once.
 
 `make chaos MODE=restore EVENTS=3000` is the long version.
 """
@@ -18,7 +18,7 @@ def test_the_documented_back_up_and_restore_lose_and_double_nothing(tmp_path, da
     lines = []
     run = restore.Restore(plan, tmp_path, database_url, lines.append)
     assert run.play(), (run.facts, lines)
-    there = run.facts["in_the_back_up"]
+    there = run.facts["in_the_backup"]
     assert there["unrouted"], there
     assert there["pending"] + there.get("sending", 0), there
     assert run.facts["found_at_the_destination"] > 12

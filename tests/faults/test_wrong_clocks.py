@@ -36,7 +36,7 @@ def test_a_stop_of_30_days_takes_nothing(tmp_path, database_url):
 
 
 def play(folder, database_url, scenario):
-    facts = clocks.one(replace(SHORT, database=database_url), scenario, folder)
+    facts = clocks.run_scenario(replace(SHORT, database=database_url), scenario, folder)
     assert set(facts["wrong"]) <= {"kept waiting"}, facts  # a loaded machine may take its time
     assert facts["acknowledged"] == SHORT.events
     return facts
