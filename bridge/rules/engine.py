@@ -92,10 +92,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate the rules of a source on one document of an event. Never raises.
 
-    - event_name: unique for this document within the source (the provider's event id, or our own): it is part of the
+    - event_name: the document's name, unique within the source: the provider's event id, or ours. It is part of the
       once keys of rules without `once_per`.
-    - mode: `test` or `live`.
-    - hash_key: the key of the filter `hash`.
+    - mode: `test` or `live`. hash_key: for the filter `hash`.
     - near: whether to look for the rule that came nearest if there is no goal.
     """
     rules = rule_set.tables.get(source.name, _NO_RULES)
