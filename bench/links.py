@@ -36,7 +36,7 @@ WARM = 60
 def run(add: Callable[..., None], name: str, folder: str, database: str, large: int) -> None:
     few = _filled(servers.own_database(database, "few_links"), f"{folder}/few_links.db", SMALL)
     many = _filled(database, f"{folder}/links.db", large)
-    found, learned, *of_people = _costs_ms((few, SMALL), (many, large))
+    found, learned, *person_costs = _costs_ms((few, SMALL), (many, large))
     few.close()
     many.close()
     for what, budget, costs in (
@@ -44,7 +44,7 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, large: 
         ("learning an event with {:,} links", 2.0, learned),
         *(
             (f"one lookup through a person's {kind} with {{:,}} keys of people", 1.2, costs)
-            for kind, costs in zip(PEOPLE, of_people, strict=True)
+            for kind, costs in zip(PEOPLE, person_costs, strict=True)
         ),
     ):
         add(f"{name}: {what.format(SMALL)}", costs[0], "ms")

@@ -1,4 +1,4 @@
-"""A load generator that costs little beside what it measures: one thread, kept connections, requests built beforehand.
+"""A load generator that is cheap compared with what it measures: one thread, kept connections, prebuilt requests.
 
 Closed loop: each connection sends the next request as soon as its answer has arrived. Open loop: requests go out at
 their scheduled times, and latency counts from the schedule, so that a stall is not hidden. Loopback only.

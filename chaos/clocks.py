@@ -135,7 +135,7 @@ class ClockRun:
         self.clocks = Clocks(self.folder, self.database)
         more = {**self.clocks.bridge.environ, "BRIDGE_RATE_PER_MINUTE": "1200", "BRIDGE_RETENTION_DAYS": "7"}
         more |= {"BRIDGE_ADMIN_TOKEN": KEY}
-        plan = replace(self.plan, more={**more, **self.plan.more}, beside=self.clocks.world.environ)
+        plan = replace(self.plan, more={**more, **self.plan.more}, destination_environ=self.clocks.world.environ)
         self.run = Run(plan, self.folder, self.database, quiet)
         self.members = [*self.run.webs, *self.run.workers]
 

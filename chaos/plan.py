@@ -39,7 +39,7 @@ class Plan:
     former: str = ""  # the Git revision of an earlier release, which writes the database (upgrade)
     pooler: str = ""  # `transaction` or `session`: pgbouncer in between (silent, failover)
     more: Mapping[str, str] = field(default_factory=dict)  # settings of the bridge
-    beside: Mapping[str, str] = field(default_factory=dict)  # the destination's environment
+    destination_environ: Mapping[str, str] = field(default_factory=dict)
 
     def settings(self) -> dict[str, str]:
         """The bridge's settings: all waits are short, so that minutes of a run hold what otherwise takes days."""

@@ -17,12 +17,12 @@ Target = Path | tuple[str, int]  # a server's socket file, or its address
 
 
 class _Pair:
-    """A client's connection and its other half. silent: for good. said: the first words heard on it, if any."""
+    """A client's connection and its other half. silent: for good. opening: the first words heard on it, if any."""
 
     def __init__(self, client: socket.socket, upstream: socket.socket) -> None:
         self.ends = (client, upstream)
         self.silent = False
-        self.said: bytes | None = None
+        self.opening: bytes | None = None
         self.over = False
 
 
@@ -103,8 +103,8 @@ class Relay:
                 if pair.silent:
                     continue
                 if self.first_words in data:
-                    pair.said = self.first_words
-                if self.last_words is not None and self.last_words in data and pair.said == self.first_words:
+                    pair.opening = self.first_words
+                if self.last_words is not None and self.last_words in data and pair.opening == self.first_words:
                     pair.silent, self.last_words = True, None
                     if not self.heard:
                         continue

@@ -49,7 +49,7 @@ class Run:
         self.servers = database.follow() if wanted.mode == "failover" else None
         self.destination_port = free_port()
         words = wanted.destination(self.destination_port)
-        self.destination = Member("datafast", words, wanted.beside, folder, self.destination_port)
+        self.destination = Member("datafast", words, wanted.destination_environ, folder, self.destination_port)
         self.webs = [self._web(number, folder) for number in range(wanted.webs)]
         self.workers = [self._worker(number, folder) for number in range(wanted.workers)]
 

@@ -357,7 +357,7 @@ def _kept() -> dict[str, list[dict[str, Any]]]:
 def _cells(found: list[dict[str, Any]]) -> str:
     """The figures of one row, by database."""
     by_name = {figure["what"].partition(":")[0].partition(",")[0]: _figure(figure) for figure in found}
-    if not by_name.keys() & set(DATABASES):  # neither is named: it needs none, or was measured beside each in turn
+    if not by_name.keys() & set(DATABASES):  # neither is named: it needs none, or was measured with each in turn
         values = [_figure(figure) for figure in found]
         return f"{values[0]} | {values[-1]}"
     return " | ".join(by_name.get(name, "") for name in DATABASES)

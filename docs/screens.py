@@ -1,7 +1,7 @@
 """Takes the pictures of the console from a real demo: `make screens`. The tests of pages look at the same demo.
 
-What the pictures were taken of is written beside them (`docs/screens/taken-of`): a digest of the templates and the
-stylesheet, by which a test notices that they are stale.
+A digest of what the pictures show, the templates and the stylesheet, is written next to them (`docs/screens/taken-of`):
+by it, a test notices that they are stale.
 """
 
 from __future__ import annotations

@@ -203,7 +203,7 @@ def _title(sentence: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """A string of at most so many characters."""
+    """The text, cut to at most `limit` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

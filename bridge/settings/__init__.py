@@ -155,7 +155,7 @@ api_key: Final = _key(
         "we_": "this is the id of a Stripe webhook endpoint; a DataFast API key begins with df_",
     },
 )
-_stripe_key: Final = _key(  # which also tells the mode
+_stripe_key: Final = _key(  # which also shows the mode
     r"[rs]k_(live|test)_[!-~]+",
     "a restricted key of Stripe (rk_live_…, or rk_test_… for test mode)",
     {

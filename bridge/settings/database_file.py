@@ -1,7 +1,7 @@
 """The file of a SQLite database, as the operating system sees it: private from its first moment, and still there.
 
 An open file outlives its name: unlinked, moved away or replaced, it goes on taking commits that nobody will find again.
-`Watch` compares what the path leads to with what was opened (device and inode, also of the log beside it). Once they
+`Watch` compares what the path leads to with what was opened (device and inode, also of the log next to it). Once they
 differ, it says so until a restart, because nobody can know who else has written there meanwhile, and to what.
 
 Only `unusable` opens the file, before SQLite does: closing a file that SQLite has open would drop SQLite's locks.

@@ -281,7 +281,7 @@ def _wrong_values(options: tuple[tuple[str, str], ...]) -> Iterator[str]:
         elif name == "schema" and not all(map(str.strip, value.split(","))):
             yield 'the option "schema" must be the name of a schema'
     if ("sslrootcert", "system") in options and dict(options).get("sslmode", "verify-full") != "verify-full":
-        yield 'beside "sslrootcert=system" the option "sslmode" must be verify-full'
+        yield 'with "sslrootcert=system", the option "sslmode" must be verify-full'
     if not _addresses_fit([value for name, value in options if name == "host"], _ports(options)):
         yield 'the options "host" and "port" must be ?host=one:5432&host=two:5432, or ?host=one,two&port=5432,5433'
 
