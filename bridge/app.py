@@ -66,7 +66,7 @@ class Bridge:
             settings.environ,
             sources.presets(),
             self.store,
-            failing=lambda rule_set: mapping_tests.failures(rule_set, settings, time.time_ns() // 1_000_000),
+            failed_tests=lambda rule_set: mapping_tests.failures(rule_set, settings, time.time_ns() // 1_000_000),
         )
         self._id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._kind = kind

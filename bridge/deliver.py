@@ -228,7 +228,7 @@ def token_hash(destination: Destination) -> str:
     return hashlib.sha256((destination.api_key or "").encode()).hexdigest()
 
 
-class _TimedClaim(NamedTuple):
+class _Lease(NamedTuple):
     """A claim, and `began_ms`: the monotonic time just before its lease began."""
 
     claimed: Claim | LookClaim | ProofClaim | NotYet
@@ -303,17 +303,17 @@ class Deliverer:
             self._busy.discard(destination.name)
             return _idle_ms(first.claimed)
         self._busy.add(destination.name)
-        current: _TimedClaim | None = first
+        lease: _Lease | None = first
         until_ms = first.began_ms + TURN_MS
-        while current is not None:
-            current = self._work(destination, current, until_ms, stopping)
+        while lease is not None:
+            lease = self._work(destination, lease, until_ms, stopping)
         return None
 
     def _work(
-        self, destination: Destination, current: _TimedClaim, until_ms: int, stopping: Callable[[], bool]
-    ) -> _TimedClaim | None:
+        self, destination: Destination, lease: _Lease, until_ms: int, stopping: Callable[[], bool]
+    ) -> _Lease | None:
         """Do the claimed work; return the next claim, if any. until_ms: when the next destination gets its turn."""
-        claimed, began_ms = current
+        claimed, began_ms = lease
         if isinstance(claimed, NotYet):
             self._busy.discard(destination.name)
         elif stopping():
@@ -334,18 +334,18 @@ class Deliverer:
             self._store.run(lambda conn: claims.register(conn, destination=destination.name, token_hash=fingerprint))
             self._registered[destination.name] = fingerprint
 
-    def _claim(self, destination: Destination) -> _TimedClaim:
+    def _claim(self, destination: Destination) -> _Lease:
         """Claim the next work. An unconfirmed claim is taken back; otherwise its goal would be in doubt."""
-        taken: list[_TimedClaim] = []
+        leases: list[_Lease] = []
 
-        def work(conn: Connection) -> _TimedClaim:
-            taken[:] = [self._take(conn, destination, self._monotonic_ms())]
-            return taken[0]
+        def work(conn: Connection) -> _Lease:
+            leases[:] = [self._take(conn, destination, self._monotonic_ms())]
+            return leases[0]
 
         try:
             return self._store.run(work)
         except StoreError:
-            for claimed, began_ms in taken:
+            for claimed, began_ms in leases:
                 if isinstance(claimed, Claim):
                     self._persist(lambda conn, claim=claimed: claims.take_back(conn, claim), began_ms)  # type: ignore[misc]
             raise
@@ -357,7 +357,7 @@ class Deliverer:
         began_ms: int,
         ready: Readiness | None = None,
         trusted_clock: Callable[[Connection], int | None] | None = None,
-    ) -> _TimedClaim:
+    ) -> _Lease:
         """Claim the next work. If it is a goal, its attempt is recorded in the same transaction.
 
         began_ms: taken before reading the database's time from which the lease runs. ready, trusted_clock: see
@@ -376,14 +376,14 @@ class Deliverer:
         )
         if isinstance(claimed, Claim):
             claimed = replace(claimed, claimed_at_ms=self._steady(claimed.claimed_at_ms))
-        return _TimedClaim(claimed, began_ms)
+        return _Lease(claimed, began_ms)
 
     def _release(self, claimed: Claim | LookClaim | ProofClaim, began_ms: int) -> None:
         self._persist(lambda conn: claims.release(conn, claimed), began_ms)
 
     def _send(
         self, destination: Destination, claim: Claim, began_ms: int, may_continue: Callable[[], bool]
-    ) -> _TimedClaim | None:
+    ) -> _Lease | None:
         if self._is_too_late(began_ms):
             self._release(claim, began_ms)  # a later claim sends it, with a full lease
             return None
@@ -392,7 +392,7 @@ class Deliverer:
         decided = decide(outcome, claim, self._settings, jitter=self._random())
         claim_next = decided.state is GoalState.DELIVERED and may_continue()
         settle = self._settle_and_claim(destination, claim, outcome, decided, claim_next=claim_next)
-        settled, settlement, current = self._persist(settle, began_ms)
+        settled, settlement, lease = self._persist(settle, began_ms)
         if settled.written and outcome.server_now_ms is not None:
             self._clock_known.add(destination.name)
         log.info(
@@ -408,7 +408,7 @@ class Deliverer:
             ms=self._monotonic_ms() - began_ms,
         )
         self._log_change(destination, settled, settlement)
-        return current
+        return lease
 
     def _persist(self, work: Callable[[Connection], T], began_ms: int) -> T:
         """Write what only this process knows; otherwise the goal would be in doubt.
@@ -437,26 +437,26 @@ class Deliverer:
 
     def _settle_and_claim(
         self, destination: Destination, claim: Claim, outcome: Outcome, decided: Settlement, *, claim_next: bool
-    ) -> Callable[[Connection], tuple[Settled, Settlement, _TimedClaim | None]]:
+    ) -> Callable[[Connection], tuple[Settled, Settlement, _Lease | None]]:
         """The function that settles a goal and, if `claim_next`, claims the next work.
 
         Only the first try claims, because a slow claim must not delay recording DataFast's answer. Later tries take the
         claim back: the first may have been committed without a confirmation.
         """
-        taken: list[_TimedClaim] = []
+        leases: list[_Lease] = []
         tries = count()
 
-        def work(conn: Connection) -> tuple[Settled, Settlement, _TimedClaim | None]:
+        def work(conn: Connection) -> tuple[Settled, Settlement, _Lease | None]:
             is_first, began_ms = next(tries) == 0, self._monotonic_ms()
             trusted_clock = cache(self._trusted_clock)  # settling and claiming share one reading
-            for current in taken:
-                if isinstance(current.claimed, Claim):
-                    claims.take_back(conn, current.claimed)
+            for lease in leases:
+                if isinstance(lease.claimed, Claim):
+                    claims.take_back(conn, lease.claimed)
             settled, settlement = self._settle(conn, claim, outcome, decided, trusted_clock)
             if not (claim_next and is_first and settled.written):
                 return settled, settlement, None
-            taken.append(self._take(conn, destination, began_ms, settled.ready, trusted_clock))
-            return settled, settlement, taken[0]
+            leases.append(self._take(conn, destination, began_ms, settled.ready, trusted_clock))
+            return settled, settlement, leases[0]
 
         return work
 

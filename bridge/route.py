@@ -183,12 +183,12 @@ class Router:
 def _commit(conn: Connection, preparer: Preparer, batch: Sequence[PreparedEvent], token: str) -> bool:
     """Write everything about some events, or nothing. False: no goal was made, and no goal's visitor was learned."""
     now = driver_of(conn).now_ms()
-    good = [prepared for prepared in batch if prepared.quarantine is None]
-    if preceding := followed(good):
-        good = settle(good, statements.made_before(conn, preceding))
-    observations = [element.observation for prepared in good for element in prepared.elements]
+    readable = [prepared for prepared in batch if prepared.quarantine is None]
+    if preceding := followed(readable):
+        readable = settle(readable, statements.made_before(conn, preceding))
+    observations = [element.observation for prepared in readable for element in prepared.elements]
     links = parking.learn(conn, observations, preparer.settings, now)
-    drafts = [draft for prepared in good for element in prepared.elements for draft in element.drafts]
+    drafts = [draft for prepared in readable for element in prepared.elements for draft in element.drafts]
     made = iter(making.make(conn, drafts, links, preparer.settings, now))
     for key, why in links.stopped.items():
         log.warning("link.stopped", key=key, reason=why)
@@ -200,7 +200,7 @@ def _commit(conn: Connection, preparer: Preparer, batch: Sequence[PreparedEvent]
             _trace(prepared, made, links.stopped),
             preparer.rule_set.hash,
         )
-        for prepared in good
+        for prepared in readable
     ]
     leases_held = events.finish_all(conn, token, ends)
     for prepared in batch:

@@ -39,9 +39,9 @@ class Rulebook:
         presets: Mapping[str, Any],
         store: Store,
         *,
-        failing: Callable[[RuleSet], Sequence[str]],
+        failed_tests: Callable[[RuleSet], Sequence[str]],
     ) -> None:
-        self._failing = failing
+        self._failed_tests = failed_tests
         self._untested = False  # the current set is in force although its tests fail
         self._folder = folder
         self._environ = environ
@@ -50,7 +50,7 @@ class Rulebook:
         self._lock = threading.Lock()
         self._seen: dict[str, str] | None = None
         self.problem: str | None = None
-        self._refused: tuple[str, ...] = ()
+        self._refused_problems: tuple[str, ...] = ()
         self.current = self._initial()
         _warn(self.current)
         self._handled: dict[str, str] | None = rules.own(self.current.files)
@@ -73,7 +73,7 @@ class Rulebook:
             if settled and not self._untested and files == rules.own(self.current.files):
                 self.problem = None
             return
-        self._accept(files)
+        self._try_files(files)
         self._handled = files
 
     def _initial(self) -> RuleSet:
@@ -86,7 +86,7 @@ class Rulebook:
         except MappingError as error:
             return self._fall_back(error)
         last = self._last_accepted_if_reachable()
-        problems = [] if current.files == last else self._failing(current)
+        problems = [] if current.files == last else self._failed_tests(current)
         if not problems:
             self._remember(current)
             return current
@@ -121,20 +121,20 @@ class Rulebook:
         try:
             return self._load(files) if files is not None else None
         except MappingError:
-            return None  # accepted by a release with another grammar
+            return None  # it was accepted by a release with another grammar
 
-    def _accept(self, files: dict[str, str]) -> None:
+    def _try_files(self, files: dict[str, str]) -> None:
         try:
-            fresh = self._successor(files)
+            successor = self._successor(files)
         except MappingError as error:
             self._refuse(error.problems)
             return
-        self.current = fresh
+        self.current = successor
         self._untested = False
         self.problem = None
-        self._remember(fresh)
-        _warn(fresh)
-        log.info("rules.reloaded", rules=fresh.hash[:12], sources=sorted(fresh.sources))
+        self._remember(successor)
+        _warn(successor)
+        log.info("rules.reloaded", rules=successor.hash[:12], sources=sorted(successor.sources))
 
     def _successor(self, files: dict[str, str]) -> RuleSet:
         """The set that these files make. Raises MappingError, also if a current file vanished or a test fails."""
@@ -142,10 +142,10 @@ class Rulebook:
         if missing:
             advice = "put it back, or restart the bridge to go on without it"
             raise MappingError([f"{self._folder.name}/{name}: the file has disappeared; {advice}" for name in missing])
-        fresh = self._load(files)
-        if problems := self._failing(fresh):
+        successor = self._load(files)
+        if problems := self._failed_tests(successor):
             raise MappingError(problems)
-        return fresh
+        return successor
 
     def _remember(self, accepted: RuleSet) -> None:
         try:
@@ -154,9 +154,9 @@ class Rulebook:
             log.warning("rules.not_stored", reason=str(error))
 
     def _refuse(self, problems: tuple[str, ...]) -> None:
-        if self.problem is None or problems != self._refused:
+        if self.problem is None or problems != self._refused_problems:
             log.warning("rules.refused", faults=list(problems))
-        self._refused = problems
+        self._refused_problems = problems
         more = [f"and {len(problems) - PROBLEMS_SHOWN:,} more"] if len(problems) > PROBLEMS_SHOWN else []
         self.problem = "; ".join([*problems[:PROBLEMS_SHOWN], *more])
 

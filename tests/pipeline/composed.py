@@ -42,13 +42,13 @@ class Rulebook(rulebook.Rulebook):
     _sets: ClassVar[dict[Any, RuleSet]] = {}
     _passed: ClassVar[set[int]] = set()  # `_sets` keeps them, so that no other set can have their ids
 
-    def __init__(self, *args: Any, failing: Callable[[RuleSet], Sequence[str]]) -> None:
-        def failing_once(rule_set: RuleSet) -> Sequence[str]:
-            told = () if id(rule_set) in self._passed else failing(rule_set)
+    def __init__(self, *args: Any, failed_tests: Callable[[RuleSet], Sequence[str]]) -> None:
+        def failed_once(rule_set: RuleSet) -> Sequence[str]:
+            told = () if id(rule_set) in self._passed else failed_tests(rule_set)
             self._passed.update([] if told else [id(rule_set)])
             return told
 
-        super().__init__(*args, failing=failing_once)
+        super().__init__(*args, failed_tests=failed_once)
 
     def _load(self, files: Mapping[str, str]) -> RuleSet:
         given = tuple(sorted((name, text) for name, text in self._environ.items() if name not in OF_ONE_TEST))

@@ -103,7 +103,7 @@ def folder(tmp_path):
 
 
 def rulebook(folder, store, failing=lambda _: []):
-    return Rulebook(folder, {}, sources.presets(), store, failing=failing)
+    return Rulebook(folder, {}, sources.presets(), store, failed_tests=failing)
 
 
 def edited(book, folder, text):

@@ -15,7 +15,7 @@ from bridge.sandbox.faults import KINDS
 from bridge.store import schema
 from bridge.store.delivery import restoring
 from bridge.store.operator import actions, status
-from bridge.store.operator.actions import Retried
+from bridge.store.operator.actions import RetryResult
 from bridge.store.upkeep import retention
 
 HOUR = 3_600_000
@@ -191,7 +191,7 @@ def test_a_payment_without_a_visitor_that_was_cancelled_can_be_sent_after_all(sh
     post(shop, visitor=None)
     goal = shop.goal("payment")
     shop.bridge.store.run(lambda conn: actions.cancel(conn, goal.id))
-    assert retried(shop, goal) == Retried.QUEUED
+    assert retried(shop, goal) == RetryResult.QUEUED
     shop.work()
     assert states(shop) == ["delivered"]
 
@@ -241,7 +241,7 @@ def test_no_payment_of_a_test_event_is_sent_though_its_goals_are(embedded):
     assert (payment.state, payment.reason, payment.destination) == ("dry", "test", "default")
     assert payment.message == "a test event: its payment is never sent"
     assert embedded.goal("bought").destination == "test"
-    assert retried(embedded, payment) == Retried.DRY
+    assert retried(embedded, payment) == RetryResult.DRY
 
 
 def test_a_token_without_the_scope_rejects_the_payment_and_stops_no_goal():
@@ -298,8 +298,8 @@ def test_what_a_dry_rule_makes_is_kept_until_somebody_sends_it(shop):
     assert goal.message == "made by a rule with `enabled: dry`: `goals send --rule bought` sends it"
     shop.later(HOUR)
     assert shop.sent() == []
-    assert send(shop, "bought") == [Retried.QUEUED]
-    assert send(shop, "bought") == [Retried.UNKNOWN]
+    assert send(shop, "bought") == [RetryResult.QUEUED]
+    assert send(shop, "bought") == [RetryResult.UNKNOWN]
     shop.work()
     assert shop.sent() == [("bought", ALICE)]
     assert shop.goal("bought").expires_at_ms == goal.expires_at_ms
@@ -308,9 +308,9 @@ def test_what_a_dry_rule_makes_is_kept_until_somebody_sends_it(shop):
 def test_what_is_over_age_is_left_alone_unless_it_is_named(shop):
     post(shop)
     shop.later(3 * DAY)
-    assert send(shop, "bought") == [Retried.OVER_AGE]
+    assert send(shop, "bought") == [RetryResult.OVER_AGE]
     assert shop.goal("bought").state == "dry"
-    assert retried(shop, shop.goal("bought")) == Retried.QUEUED
+    assert retried(shop, shop.goal("bought")) == RetryResult.QUEUED
     shop.work()
     assert shop.sent() == [("bought", ALICE)]
 
@@ -319,14 +319,14 @@ def test_a_visitor_who_was_not_known_yet_is_looked_for_when_it_is_sent(shop):
     post(shop, "upgraded", visitor=None, subscription="s1")
     assert (shop.goal("upgraded").state, shop.goal("upgraded").visitor) == ("dry", None)
     post(shop, "other", order="o2", subscription="s1")
-    assert send(shop, "upgraded") == [Retried.LOOKED_FOR]
+    assert send(shop, "upgraded") == [RetryResult.LOOKED_FOR]
     shop.later(1_000)
     assert shop.sent() == [("upgraded", ALICE)]
 
 
 def test_without_anything_that_could_lead_to_a_visitor_none_is_waited_for(shop):
     post(shop, "upgraded", visitor=None)
-    assert send(shop, "upgraded") == [Retried.LOOKED_FOR]
+    assert send(shop, "upgraded") == [RetryResult.LOOKED_FOR]
     shop.later(1_000)
     assert states(shop, "upgraded") == ["unattributed"]
 
@@ -353,5 +353,5 @@ def test_once_the_rule_is_on_an_event_that_is_routed_again_sends_nothing_of_its_
 
 def test_a_goal_of_a_test_event_is_never_sent_by_hand(shop):
     post(shop, "upgraded", test=True)
-    assert send(shop, "upgraded") == [Retried.UNKNOWN]
-    assert retried(shop, shop.goal("upgraded")) == Retried.DRY
+    assert send(shop, "upgraded") == [RetryResult.UNKNOWN]
+    assert retried(shop, shop.goal("upgraded")) == RetryResult.DRY

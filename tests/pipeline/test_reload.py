@@ -289,7 +289,7 @@ def book(tmp_path, sqlite_store):
     folder.mkdir()
     (folder / "stripe.yaml").write_text(RULE.format(name="first"))
     return folder, Rulebook(
-        folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store, failing=lambda _: []
+        folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store, failed_tests=lambda _: []
     )
 
 
@@ -309,7 +309,7 @@ def test_a_start_without_a_folder_goes_on_with_the_last_good_set(book, sqlite_st
     folder, rulebook = book
     shutil.rmtree(folder)
     again = Rulebook(
-        folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store, failing=lambda _: []
+        folder, {"STRIPE_WEBHOOK_SECRET": "whsec_x"}, sources.presets(), sqlite_store, failed_tests=lambda _: []
     )
     assert again.current.hash == rulebook.current.hash
     assert "mappings" in again.problem

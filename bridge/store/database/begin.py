@@ -162,13 +162,13 @@ def with_driver(engine: Engine) -> PoolProxiedConnection:
     return pooled
 
 
-def on_live_connection(engine: Engine, begun: Callable[[Engine], T]) -> T:
+def on_live_connection(engine: Engine, begin_on: Callable[[Engine], T]) -> T:
     """Begin a transaction, on a new connection if the pool's have died. At that point nothing is lost yet."""
     try:
-        return begun(engine)
+        return begin_on(engine)
     except _DiedInPool:
         engine.dispose()  # the other idle ones have died, too
-        return begun(engine)
+        return begin_on(engine)
 
 
 def _begin(pooled: PoolProxiedConnection, kind: str) -> None:

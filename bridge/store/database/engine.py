@@ -165,7 +165,7 @@ class Store:
             yield conn
 
     @contextmanager
-    def _begun(self, begun: Callable[[Engine], T], *, first: bool = False, reads: bool = False) -> Iterator[T]:
+    def _begun(self, begin_on: Callable[[Engine], T], *, first: bool = False, reads: bool = False) -> Iterator[T]:
         """Begin a transaction when it is this thread's turn; SQLite admits any number of readers at any time.
 
         If the server has no more connections, the turn passes to another thread; if this process has none at all, the
@@ -177,7 +177,7 @@ class Store:
             is_open = reads and self.dialect == "sqlite"
             with nullcontext() if is_open else self._gate.turn(min(WAIT_S, left_s), first=first):
                 try:
-                    found = begin.on_live_connection(self.engine, begun)
+                    found = begin.on_live_connection(self.engine, begin_on)
                 except begin.NotConnected as error:
                     if time.monotonic() > until_s or not (error.others or error.out_of_connections):
                         raise error.driver from None

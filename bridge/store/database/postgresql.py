@@ -78,28 +78,23 @@ def engine(url: URL, pool_size: int, patience_s: float) -> tuple[Engine, OpenCon
         connect_args={name: value for name, value in _DEFAULTS.items() if name not in url.query} | _FIXED,
         hide_parameters=True,
     )
-    connections = OpenConnections()
-    event.listen(new_engine, "do_connect", partial(_do_connect, connections, patience_s))
+    opened = OpenConnections()
+    event.listen(new_engine, "do_connect", partial(_do_connect, opened, patience_s))
     _listen_to_pool(new_engine, path)
-    return new_engine, connections
+    return new_engine, opened
 
 
 def _do_connect(
-    connections: OpenConnections,
-    patience_s: float,
-    _dialect: Any,
-    _record: Any,
-    args: list[Any],
-    options: dict[str, Any],
+    opened: OpenConnections, patience_s: float, _dialect: Any, _record: Any, args: list[Any], options: dict[str, Any]
 ) -> WatchedConnection:
-    others = connections.still_open()
+    others = opened.still_open()
     answer_s = _EXTRA_S if others else max(PROMPT_S, patience_s)
     try:
-        connection = _new_connection(connections, answer_s, args, options)
+        connection = _new_connection(opened, answer_s, args, options)
     except psycopg.OperationalError as error:
         out_of_connections = is_out_of_connections(error)
-        raise begin.NotConnected(error, connections.still_open(), out_of_connections=out_of_connections) from None
-    connections.add(connection)
+        raise begin.NotConnected(error, opened.still_open(), out_of_connections=out_of_connections) from None
+    opened.add(connection)
     return connection
 
 
@@ -201,7 +196,7 @@ class WatchedConnection(psycopg.Connection[Any]):
 
 
 def _new_connection(
-    connections: OpenConnections, answer_s: float, args: list[Any], options: dict[str, Any]
+    opened: OpenConnections, answer_s: float, args: list[Any], options: dict[str, Any]
 ) -> WatchedConnection:
     """A new connection that has answered once.
 
@@ -217,8 +212,8 @@ def _new_connection(
     except BaseException:
         connection.close()
         raise
-    connection.limit_s, connection.siblings = PROMPT_S, connections
-    direct = connections.prepares and process == connection.info.backend_pid
+    connection.limit_s, connection.siblings = PROMPT_S, opened
+    direct = opened.prepares and process == connection.info.backend_pid
     connection.prepare_threshold = _ON_REQUEST if direct else None
     _adapt(connection)
     return connection
@@ -241,7 +236,9 @@ def _opened(*args: Any, **options: Any) -> WatchedConnection:
 
 def _accepts_writes(connection: WatchedConnection) -> bool:
     """Ask the server itself: pgbouncer repeats what it heard once, even after that server was promoted."""
-    connection.execute("BEGIN")  # if it accepts no writes, pgbouncer is left within this transaction (see `ended`)
+    connection.execute(
+        "BEGIN"
+    )  # if it accepts no writes, pgbouncer is left within this transaction (see `discarding_dead`)
     row = connection.execute("SHOW transaction_read_only").fetchone()
     if row is None or row[0] != "off":
         connection.close()

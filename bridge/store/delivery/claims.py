@@ -87,11 +87,8 @@ def claim(
         return _begin(conn, chosen, ready, token, lease_ms, trusted_clock)
     if isinstance(chosen, statements.Group):
         return _lease_group(conn, destination, chosen, token, now, lease_ms, probe=ready.probing)
-    return _lease_proof(conn, ProofClaim(destination, chosen, token, probe=ready.probing), now + lease_ms)
-
-
-def _lease_proof(conn: Connection, claimed: ProofClaim, until_ms: int) -> ProofClaim:
-    return replace(claimed, failures=statements.lease_proof(conn, claimed, until_ms))
+    proof = ProofClaim(destination, chosen, token, probe=ready.probing)
+    return replace(proof, failures=statements.lease_proof(conn, proof, now + lease_ms))
 
 
 def _take_turn(conn: Connection, due: DueGoal, ready: Readiness, interval: int) -> None:
@@ -110,9 +107,8 @@ def _begin(
     trusted_clock: Callable[[Connection], int | None] | None,
 ) -> Claim | NotYet:
     goal, now = due.goal, ready.now_ms
-    attempt_id = statements.begin(
-        conn, goal, token, now, now + lease_ms, None if trusted_clock is None else trusted_clock(conn)
-    )
+    our_now_ms = None if trusted_clock is None else trusted_clock(conn)
+    attempt_id = statements.begin(conn, goal, token, now, now + lease_ms, our_now_ms)
     if attempt_id is None:
         return NotYet(now, now)
     return Claim(goal, token, now, attempt_id, due.paused_ms, ready.probing)
@@ -202,8 +198,8 @@ def _look_first(conn: Connection, destination: str, ready: Readiness, *, restore
     look = statements.look_due(conn, destination, now, restored=False if restored else None)
     if look is not None or not restored or ready.slots % 2 == 0:
         return look
-    holding_up = statements.look_holding_up(conn, destination, now, QUEUE_HEAD)
-    return holding_up or statements.look_due(conn, destination, now, restored=True)
+    blocking = statements.blocking_look(conn, destination, now, QUEUE_HEAD)
+    return blocking or statements.look_due(conn, destination, now, restored=True)
 
 
 def _next_goal(conn: Connection, destination: str, ready: Readiness) -> DueGoal | NotYet | None:
@@ -291,7 +287,7 @@ def _windows(
     DataFast's clock was known, it may have been equal to ours, or off by as much as was found later.
     """
     found: dict[int, list[Window]] = {}
-    attempts = statements.maybe_arrived(conn, goal_ids)
+    attempts = statements.arrivals(conn, goal_ids)
     answered = {goal_id for goal_id, outcome, *_ in attempts if outcome == "delivered"}
     for goal_id, outcome, started_at_ms, ended_at_ms, server_started_at_ms in attempts:
         if goal_id in answered and outcome != "delivered":

@@ -275,8 +275,8 @@ def _forget_strangers(conn: Connection, destination: str) -> None:
     conn.execute(update(goals).where(here, goals.c.state == "pending", goals.c.unknown_at_ms > 0).values(**unknown))
     conn.execute(update(goals).where(here, goals.c.state == "parked").values(due_at_ms=now_ms()))
     given_up = (goals.c.state == "unattributed", goals.c.provenance.is_not(None), goals.c.expires_at_ms > now_ms())
-    again = {"state": "parked", "reason": None, "due_at_ms": now_ms(), "parked_until_ms": now_ms() + goals.c.wait_ms}
-    conn.execute(update(goals).where(here, *given_up).values(**again, changed_at_ms=now_ms()))
+    parked = {"state": "parked", "reason": None, "due_at_ms": now_ms(), "parked_until_ms": now_ms() + goals.c.wait_ms}
+    conn.execute(update(goals).where(here, *given_up).values(**parked, changed_at_ms=now_ms()))
 
 
 def insert_once(conn: Connection, table: Table, values: dict[str, Any]) -> None:

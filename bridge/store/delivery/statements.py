@@ -193,7 +193,7 @@ _RELEASE_GROUP: Final = (
 _DELIVERED: Final = (  # no value in it
     f"SELECT id, description, datafast_event_id FROM goals WHERE {_OF_GROUP} AND state = 'delivered'"  # noqa: S608
 )
-_MAYBE_ARRIVED: Final = (
+_ARRIVALS: Final = (
     "SELECT goal_id, outcome, started_at_ms, ended_at_ms, server_started_at_ms FROM attempts WHERE kind = 'send'"
     " AND (outcome IS NULL OR outcome IN ('unconfirmed', 'delivered')) AND goal_id IN ({names}) ORDER BY id"
 )
@@ -344,7 +344,7 @@ def look_due(conn: Connection, name: str, now: int, *, restored: bool | None = N
     return next((Group(*row) for row in driver_of(conn).execute(statement, (name, now, now))), None)
 
 
-def look_holding_up(conn: Connection, name: str, now: int, limit: int) -> Group | None:
+def blocking_look(conn: Connection, name: str, now: int, limit: int) -> Group | None:
     """A group in doubt because of a restore that holds up one of the first goals to be sent."""
     driver = driver_of(conn)
     visitors = [visitor for (visitor,) in driver.execute(_NEXT_IN_LINE, (name, now, limit))]
@@ -457,11 +457,9 @@ def delivered(conn: Connection, name: str, group: Group) -> list[tuple[int, str,
     return driver_of(conn).execute(_DELIVERED, (name, *group))
 
 
-def maybe_arrived(
-    conn: Connection, goal_ids: Sequence[int]
-) -> list[tuple[int, str | None, int, int | None, int | None]]:
+def arrivals(conn: Connection, goal_ids: Sequence[int]) -> list[tuple[int, str | None, int, int | None, int | None]]:
     """Attempts that may have arrived: (goal id, outcome, began, ended, began by DataFast's clock)."""
-    return driver_of(conn).execute_in(_MAYBE_ARRIVED, goal_ids)
+    return driver_of(conn).execute_in(_ARRIVALS, goal_ids)
 
 
 def settle_look(conn: Connection, look: LookClaim, decision: LookDecision) -> bool:

@@ -59,12 +59,13 @@ def make(
     """Write the goals of a batch. links: what the same events have just taught, in this transaction."""
     if not drafts:
         return []
-    at_once = [draft for draft in drafts if draft.dry or draft.test or not (draft.own or links.strong(draft.keys))]
-    learning.recall_customers(conn, links, (key for draft in at_once for key in draft.keys))
-    named = [named for draft in drafts for named in draft.own]
-    strangers = statements.strangers(
-        conn, [*named, *links.evidence(key for draft in drafts for key in draft.keys)], now
-    )
+    asks_customer = [
+        draft for draft in drafts if draft.dry or draft.test or not (draft.own or links.strong(draft.keys))
+    ]
+    learning.recall_customers(conn, links, (key for draft in asks_customer for key in draft.keys))
+    own = [visitor for draft in drafts for visitor in draft.own]
+    evidence = links.evidence(key for draft in drafts for key in draft.keys)
+    strangers = statements.strangers(conn, [*own, *evidence], now)
     found = [_resolve(draft, links, strangers, settings) for draft in drafts]
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for draft, visitor in zip(drafts, found, strict=True):
@@ -107,12 +108,12 @@ class PreviewedGoal:
 def preview(
     conn: Connection, drafts: Sequence[GoalDraft], settings: Settings, now: int, made: Collection[tuple[str, str]]
 ) -> list[PreviewedGoal]:
-    """What `make` would do with the current memory; writes nothing. made: goals that would exist by then."""
+    """What `make` would do with what is remembered now; writes nothing. made: goals that would exist by then."""
     keys = [key for draft in drafts for key in draft.keys]
     links = learning.recall(conn, keys)
     learning.recall_customers(conn, links, keys)
-    named = [named for draft in drafts for named in draft.own]
-    strangers = statements.strangers(conn, [*named, *links.evidence(keys)], now)
+    own = [visitor for draft in drafts for visitor in draft.own]
+    strangers = statements.strangers(conn, [*own, *links.evidence(keys)], now)
     existing, found = set(made), []
     for draft in drafts:
         visitor = _resolve(draft, links, strangers, settings)

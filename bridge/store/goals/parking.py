@@ -159,7 +159,7 @@ class _Memory:
         keys = [key for own_keys in self.keys.values() for key in own_keys]
         self._links = learning.recall(conn, keys)
         learning.recall_customers(conn, self._links, keys)
-        self._own = {goal.id: _own_of(goal) for goal in rows}
+        self._own = {goal.id: _own_candidates(goal) for goal in rows}
         named = [item for own in self._own.values() for item in own]
         self._strangers = statements.strangers(conn, [*named, *self._links.evidence(keys)], now)
         self._first = settings.bridge_customer_visitor == "first"
@@ -190,7 +190,7 @@ def person_kinds(settings: Settings) -> tuple[str, ...]:
     return tuple(kind for kind in PERSON_KINDS if chosen[kind] == "on")
 
 
-def _own_of(goal: Row[Any]) -> Sequence[NamedVisitor]:
+def _own_candidates(goal: Row[Any]) -> Sequence[NamedVisitor]:
     """The candidates named by the goal's own events, except those that were refused."""
     return FoundVisitor.from_json(json.loads(goal.provenance)).own if goal.provenance else ()
 

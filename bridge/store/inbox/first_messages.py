@@ -45,23 +45,23 @@ class FirstMessages:
     def keep(self, source: str, token: str, sender: str) -> None:
         """Remember a message without waiting for the database."""
         with self._lock:
-            messages_of = self._waiting.setdefault(source, {})
-            messages_of.pop(token, None)
-            messages_of[token] = sender
-            if len(messages_of) > KEPT:
-                del messages_of[next(iter(messages_of))]
+            senders = self._waiting.setdefault(source, {})
+            senders.pop(token, None)
+            senders[token] = sender
+            if len(senders) > KEPT:
+                del senders[next(iter(senders))]
 
     def flush(self, store: Store) -> None:
         """Write the messages. If the store is unavailable, they are kept for the next time."""
         if not self._waiting:
             return
         with self._lock:
-            waiting = {source: dict(messages_of) for source, messages_of in self._waiting.items()}
+            waiting = {source: dict(senders) for source, senders in self._waiting.items()}
         store.run(lambda conn: _write(conn, waiting))
         with self._lock:
-            for source, messages_of in waiting.items():
+            for source, senders in waiting.items():
                 self._waiting[source] = {
-                    token: sender for token, sender in self._waiting[source].items() if token not in messages_of
+                    token: sender for token, sender in self._waiting[source].items() if token not in senders
                 }
             self._waiting = {source: left for source, left in self._waiting.items() if left}
 

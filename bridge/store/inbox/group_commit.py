@@ -125,21 +125,21 @@ class Inbox:
     def _commit_forever(self, queue: SimpleQueue[_Waiting | None]) -> None:
         while (first := queue.get()) is not None:
             self._oldest_s = first.since_s
-            batch, last = _gather(first, queue)
+            batch, closing = _gather(first, queue)
             if batch:
                 self._commit(batch, time.monotonic() + _ROW_BY_ROW_S)
             self._oldest_s = None
-            if last:
+            if closing:
                 return
 
-    def _commit(self, batch: list[_Entry], until: float) -> Exception | None:
-        """Store a batch in one transaction; if it fails, row by row until `until`. Returns the last error, if any."""
+    def _commit(self, batch: list[_Entry], until_s: float) -> Exception | None:
+        """Store a batch in one transaction; if it fails, row by row until `until_s`. Returns the last error, if any."""
         rows = [_row(event) for event, _ in batch]
         former_keys = [_former_keys(event) for event, _ in batch]
         try:
             answers = self._store.run_driver(lambda driver: store_rows(driver, rows, former_keys))
         except Exception as failure:  # noqa: BLE001 - any error is passed to the callers
-            return self._store_one_by_one(batch, failure, until)
+            return self._store_one_by_one(batch, failure, until_s)
         self._refused = None
         for (_, ack), answer in zip(batch, answers, strict=True):
             if ack.set_running_or_notify_cancel():
@@ -148,10 +148,10 @@ class Inbox:
             self._wake()
         return None
 
-    def _store_one_by_one(self, batch: list[_Entry], failure: Exception, until: float) -> Exception:
+    def _store_one_by_one(self, batch: list[_Entry], failure: Exception, until_s: float) -> Exception:
         for event, ack in batch:
-            if len(batch) > 1 and time.monotonic() < until:
-                failure = self._commit([(event, ack)], until) or failure
+            if len(batch) > 1 and time.monotonic() < until_s:
+                failure = self._commit([(event, ack)], until_s) or failure
                 continue
             if isinstance(failure, StoreError):
                 self._refused = time.monotonic(), failure

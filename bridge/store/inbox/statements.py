@@ -33,12 +33,11 @@ STORED: Final = (  # no value in it
     " ELSE source_counters.gaps_began_at_ms END"
 )
 
-# On PostgreSQL two simultaneous routers see different rows; on SQLite the second waits until the first is done.
+# Two simultaneous routers see different rows on PostgreSQL; on SQLite the second waits until the first is done.
 _WAITING: Final = (
     "SELECT id, tries, coalesce(length(body), 0) FROM events"
-    " WHERE state = 'received' AND (lease_until_ms IS NULL OR lease_until_ms <= {now}) ORDER BY id LIMIT ?"
+    " WHERE state = 'received' AND (lease_until_ms IS NULL OR lease_until_ms <= {now}) ORDER BY id LIMIT ? {lock_free}"
 )
-_WAITING_POSTGRESQL: Final = f"{_WAITING} FOR UPDATE SKIP LOCKED"
 COLUMNS: Final = (
     "id", "source", "provider", "type", "provider_event_id", "stated_at_ms", "order_at_ms", "test", "account",
     "received_at_ms", "state", "headers", "query", "body", "tries", "verdict", "reason", "duplicates",
@@ -54,9 +53,7 @@ _FINISH: Final = (
 
 def waiting(conn: Connection, limit: int) -> list[tuple[int, int, int]]:
     """The oldest events waiting for routing: (id, tries, bytes of the body)."""
-    driver = driver_of(conn)
-    look = _WAITING_POSTGRESQL if driver.dialect == "postgresql" else _WAITING
-    return [(event_id, tries, size) for event_id, tries, size in driver.execute(look, (limit,))]
+    return [(event_id, tries, size) for event_id, tries, size in driver_of(conn).execute(_WAITING, (limit,))]
 
 
 def claim(conn: Connection, event_ids: Sequence[int], token: str, lease_ms: int) -> list[tuple[Any, ...]]:

@@ -282,7 +282,7 @@ class _Round:
         known = self._links.by_thread
         waiting = {root for root in roots if all(item.borrowed for item in known.get(root, {}).values())}
         met = {(customer, thread) for customer, thread in pairs if thread in waiting}
-        self._recall_people_of({customer for customer, _ in met})
+        self._recall_reachable_people({customer for customer, _ in met})
         with_customer = {thread for customer, thread in met if self._knows(customer, _STEPS)}
         self._met = {
             thread
@@ -290,7 +290,7 @@ class _Round:
             if root in waiting and (root in with_customer or roots.count(root) > 1)
         }
 
-    def _recall_people_of(self, customers: set[str]) -> None:
+    def _recall_reachable_people(self, customers: set[str]) -> None:
         """Load the people to whom these customers lead, as many steps as a goal follows to find its visitor."""
         links, people = self._links, customers
         for _ in range(_STEPS):

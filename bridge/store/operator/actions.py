@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Row
 
 
-class Retried(StrEnum):
+class RetryResult(StrEnum):
     """The result of a request to send a goal."""
 
     QUEUED = "queued"  # it is pending and due now
@@ -40,7 +40,7 @@ class Retried(StrEnum):
     UNKNOWN = "unknown"  # there is no such goal
 
 
-class Cancelled(StrEnum):
+class CancelResult(StrEnum):
     """The result of a request to cancel a goal."""
 
     CANCELLED = "cancelled"
@@ -51,68 +51,69 @@ class Cancelled(StrEnum):
 
 SENDABLE: Final = frozenset({"rejected", "expired", "held", "cancelled", "unattributed"})
 UNDER_WAY: Final = frozenset({"leased", "sending", "unconfirmed"})
-DONE: Final = frozenset({Retried.QUEUED, Retried.AGAIN, Retried.REROUTED, Retried.LOOKED_FOR})  # of `retry`
+# The results of `retry` after which the goal is on its way.
+DONE: Final = frozenset({RetryResult.QUEUED, RetryResult.AGAIN, RetryResult.REROUTED, RetryResult.LOOKED_FOR})
 CANCELLABLE: Final = ("pending", "parked", "held")
 
 
-def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retried, int]:
+def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[RetryResult, int]:
     """Send a goal now. `again`: even if it was delivered. Returns the goal that will be sent, or this one."""
     row = conn.execute(select(goals).where(goals.c.id == goal_id).with_for_update()).first()
     if row is None:
-        return Retried.UNKNOWN, goal_id
+        return RetryResult.UNKNOWN, goal_id
     if row.reason == FORGOTTEN:
-        return Retried.NO_VISITOR, goal_id  # its contents are gone, delivered or not
+        return RetryResult.NO_VISITOR, goal_id  # its contents are gone, delivered or not
     match row.state:
         case "delivered":
-            return _new_generation(conn, row) if again else (Retried.DELIVERED, goal_id)
+            return _new_generation(conn, row) if again else (RetryResult.DELIVERED, goal_id)
         case "pending":
             due_now = {"due_at_ms": now_ms(), "unknown_at_ms": 0, "changed_at_ms": now_ms()}
             conn.execute(update(goals).where(*_unchanged(row), goals.c.due_at_ms > now_ms()).values(due_now))
-            return Retried.QUEUED, goal_id
+            return RetryResult.QUEUED, goal_id
         case state if state in SENDABLE:
             return _send_again(conn, row), goal_id
         case state if state in UNDER_WAY:
-            return Retried.UNDER_WAY, goal_id
+            return RetryResult.UNDER_WAY, goal_id
         case "dry" if row.reason == parking.DRY_RULE:
             return _send_dry(conn, row, {}), goal_id
-    return (Retried.DRY if row.state == "dry" else Retried.WAITS), goal_id
+    return (RetryResult.DRY if row.state == "dry" else RetryResult.WAITS), goal_id
 
 
-def send_dry(conn: Connection, goal_id: int) -> Retried:
+def send_dry(conn: Connection, goal_id: int) -> RetryResult:
     """Send a goal that a dry rule made, unless it has grown older than its `max_age`."""
     row = conn.execute(select(goals).where(goals.c.id == goal_id, _MADE_DRY).with_for_update()).first()
     if row is None:
-        return Retried.UNKNOWN
+        return RetryResult.UNKNOWN
     if row.expires_at_ms <= read_ms(conn):
-        return Retried.OVER_AGE
+        return RetryResult.OVER_AGE
     return _send_dry(conn, row, {"expires_at_ms": row.expires_at_ms})
 
 
 _MADE_DRY: Final = and_(goals.c.state == "dry", goals.c.reason == parking.DRY_RULE)
 
 
-def _send_dry(conn: Connection, row: Row[*tuple[Any, ...]], given: dict[str, Any]) -> Retried:
+def _send_dry(conn: Connection, row: Row[*tuple[Any, ...]], more: dict[str, Any]) -> RetryResult:
     """Look for its visitor, which nobody has done since it was made; without one, it waits as if it were made now."""
     now = read_ms(conn)
-    values = _fresh(row, now) | given
+    values = _fresh(row, now) | more
     if row.visitor is None:
         may_find = row.provenance or conn.execute(select(goal_keys.c.key).where(goal_keys.c.goal_id == row.id)).first()
         until = now + row.wait_ms if may_find else now
         values |= {"state": "parked", "reason": None, "message": None, "parked_until_ms": until}
     conn.execute(update(goals).where(goals.c.id == row.id, _MADE_DRY).values(**values))
-    return Retried.QUEUED if row.visitor is not None else Retried.LOOKED_FOR
+    return RetryResult.QUEUED if row.visitor is not None else RetryResult.LOOKED_FOR
 
 
-def cancel(conn: Connection, goal_id: int) -> Cancelled:
+def cancel(conn: Connection, goal_id: int) -> CancelResult:
     """Never send this goal, unless it is in flight or already final."""
     end = {"state": "cancelled", "reason": "by_hand", "message": "cancelled by a person", "changed_at_ms": now_ms()}
     stopped = update(goals).where(goals.c.id == goal_id, goals.c.state.in_(CANCELLABLE)).values(end)
     if conn.execute(stopped).rowcount == 1:
-        return Cancelled.CANCELLED
+        return CancelResult.CANCELLED
     state = conn.execute(select(goals.c.state).where(goals.c.id == goal_id)).scalar()
     if state is None:
-        return Cancelled.UNKNOWN
-    return Cancelled.UNDER_WAY if state in UNDER_WAY else Cancelled.FINAL
+        return CancelResult.UNKNOWN
+    return CancelResult.UNDER_WAY if state in UNDER_WAY else CancelResult.FINAL
 
 
 def _unchanged(row: Row[*tuple[Any, ...]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -138,15 +139,15 @@ def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
     }
 
 
-def _send_again(conn: Connection, row: Row[*tuple[Any, ...]]) -> Retried:
+def _send_again(conn: Connection, row: Row[*tuple[Any, ...]]) -> RetryResult:
     """Send the same goal: as far as is known, it was never delivered."""
     if row.visitor is None and row.kind not in IDEMPOTENT:
-        return Retried.REROUTED if events.requeue(conn, row.event_id) else Retried.NO_VISITOR
+        return RetryResult.REROUTED if events.requeue(conn, row.event_id) else RetryResult.NO_VISITOR
     conn.execute(update(goals).where(*_unchanged(row)).values(_fresh(row, read_ms(conn))))
-    return Retried.QUEUED
+    return RetryResult.QUEUED
 
 
-def _new_generation(conn: Connection, row: Row[*tuple[Any, ...]]) -> tuple[Retried, int]:
+def _new_generation(conn: Connection, row: Row[*tuple[Any, ...]]) -> tuple[RetryResult, int]:
     """Make a copy with the next key. A second click finds that key taken and makes none."""
     generation = row.generation + 1
     base = row.once_key if row.generation == 1 else row.once_key.rpartition("#")[0]
@@ -157,6 +158,6 @@ def _new_generation(conn: Connection, row: Row[*tuple[Any, ...]]) -> tuple[Retri
     new = insert(goals, conn.dialect.name).values(copy).on_conflict_do_nothing().returning(goals.c.id)
     made = conn.execute(new).scalar()
     if made is not None:
-        return Retried.AGAIN, int(made)
+        return RetryResult.AGAIN, int(made)
     same_key = (goals.c.destination == row.destination, goals.c.once_key == copy["once_key"])
-    return Retried.ALREADY, int(conn.execute(select(goals.c.id).where(*same_key)).scalar_one())
+    return RetryResult.ALREADY, int(conn.execute(select(goals.c.id).where(*same_key)).scalar_one())

@@ -239,7 +239,7 @@ def _steps(
     few = view.few(conn, criteria)
     if few is not None:
         ids = [id_ for id_ in few if low <= id_ < high]
-        yield _step(view, criteria, lambda column: column.in_(ids), len(ids), None)
+        yield _step(view, criteria, _listed(ids), len(ids), None)
     elif view.id is events.c.id and criteria.state in _BY_STATE:
         yield from _in_state(conn, view, criteria, low, high)
     else:

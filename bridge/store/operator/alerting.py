@@ -190,11 +190,11 @@ def make(conn: Connection, messages: Iterable[AlertMessage], places: Sequence[tu
         conn.execute(insert(alerts, conn.dialect.name).on_conflict_do_nothing(), rows)
 
 
-def withdraw(conn: Connection, abouts: Collection[str]) -> None:
+def withdraw(conn: Connection, identities: Collection[str]) -> None:
     """Drop unsent messages about the beginning of problems that are over."""
     drop = {"state": "dropped", "changed_at_ms": now_ms(), "message": "the problem was over before it could be sent"}
-    if abouts:
-        conn.execute(update(alerts).where(alerts.c.about.in_(sorted(abouts)), alerts.c.state == "due").values(drop))
+    if identities:
+        conn.execute(update(alerts).where(alerts.c.about.in_(sorted(identities)), alerts.c.state == "due").values(drop))
 
 
 def tidy(conn: Connection, now: int) -> None:
@@ -234,8 +234,8 @@ def settle(conn: Connection, claim: AlertClaim, state: str, reason: str | None, 
     end = {"state": state, "message": reason, "changed_at_ms": now_ms(), "due_at_ms": now_ms() + again_in_ms}
     conn.execute(update(alerts).where(alerts.c.id == claim.id, alerts.c.state == "sending").values(end))
     if state == "sent" and claim.goal_id is not None:
-        told = {"told_at_ms": func.coalesce(goals.c.told_at_ms, now_ms())}
-        conn.execute(update(goals).where(goals.c.id == claim.goal_id).values(told))
+        values = {"told_at_ms": func.coalesce(goals.c.told_at_ms, now_ms())}
+        conn.execute(update(goals).where(goals.c.id == claim.goal_id).values(values))
 
 
 def clear_text(conn: Connection, goal_ids: Sequence[int]) -> None:

@@ -72,9 +72,9 @@ def act_on_each(
         text = describe(result)
         if text is None:
             return result, labels, row
-        now = [*labels, label]
-        sentence = f"{label} {text}." if len(now) == 1 else f"{named(now)} {summary}."
-        return result, now, record(conn, what, now[0], sentence, row)
+        changed = [*labels, label]
+        sentence = f"{label} {text}." if len(changed) == 1 else f"{named(changed)} {summary}."
+        return result, changed, record(conn, what, changed[0], sentence, row)
 
     for id_, label in rows:
         result, labels, row = store.run(partial(apply, id_=id_, label=label))

@@ -209,12 +209,12 @@ def _grow(conn: Connection, person: Person) -> None:
 
 
 def _select_where(
-    conn: Connection, column: Column[Any], by: Column[Any], values: Iterable[Any], *also: ColumnElement[bool]
+    conn: Connection, column: Column[Any], by: Column[Any], values: Iterable[Any], *conditions: ColumnElement[bool]
 ) -> set[Any]:
     """The values in one column of a table where another column has one of these values."""
     found: set[Any] = set()
     for chunk in _chunks(sorted(values)):
-        found.update(conn.execute(select(column).where(by.in_(chunk), *also)).scalars())
+        found.update(conn.execute(select(column).where(by.in_(chunk), *conditions)).scalars())
     return found - {None}
 
 

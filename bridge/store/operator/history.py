@@ -42,15 +42,15 @@ def span(conn: Connection, since_ms: int) -> EventSpan:
     return EventSpan(since_ms, first, _last(conn))
 
 
-def page(conn: Connection, of: EventSpan, after: int | None = None) -> list[Event]:
+def page(conn: Connection, within: EventSpan, after: int | None = None) -> list[Event]:
     """The next events of a span after the event `after`, whether or not their bodies are kept; empty at the end."""
-    if of.first is None:
+    if within.first is None:
         return []
-    driver, last_read = driver_of(conn), of.first - 1 if after is None else after
-    while last_read < of.last and (rows := driver.execute(_PAGE, (last_read, PAGE))):
+    driver, last_read = driver_of(conn), within.first - 1 if after is None else after
+    while last_read < within.last and (rows := driver.execute(_PAGE, (last_read, PAGE))):
         last_read = rows[-1][0]
-        found = (event_from_values(row) for row in rows if row[0] <= of.last)
-        if inside := [event for event in found if event.received_at_ms >= of.since_ms]:
+        found = (event_from_values(row) for row in rows if row[0] <= within.last)
+        if inside := [event for event in found if event.received_at_ms >= within.since_ms]:
             return inside
     return []
 

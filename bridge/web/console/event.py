@@ -226,7 +226,7 @@ def _cancel(bridge: Bridge, name: str) -> ResponseReturnValue:
     def cancelled(conn: Connection) -> Done:
         outcome = actions.cancel(conn, goal.id)
         sentence = f"{goal.label} {describe.CANCELLED[outcome.value]}."
-        return Done(goal.label, sentence, nothing=outcome is not actions.Cancelled.CANCELLED)
+        return Done(goal.label, sentence, nothing=outcome is not actions.CancelResult.CANCELLED)
 
     change(bridge, "cancel", cancelled)
     return redirect(_goal_url(goal), 303)

@@ -278,7 +278,7 @@ def test_a_generation_that_a_person_sends_again_is_not_told_again(store, rows, n
     goal = wanted(rows)
     passes(10_000, notifier())
     outcome, number = store.run(lambda conn: actions.retry(conn, goal, again=True))
-    assert outcome is actions.Retried.AGAIN
+    assert outcome is actions.RetryResult.AGAIN
     with store.write() as conn:
         conn.execute(
             update(goals).where(goals.c.id == number).values(state="delivered", delivered_at_ms=rows.clock.now_ms)

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.store import schema
 from bridge.store.operator import actions, queries
-from bridge.store.operator.actions import Cancelled, Retried
+from bridge.store.operator.actions import CancelResult, RetryResult
 from bridge.store.operator.queries import EventFilter, GoalFilter, Matches
 
 DAY = 86_400_000
@@ -113,27 +113,27 @@ def test_events_and_goals_are_found_by_any_id_that_people_hold(store, rows):
 def test_what_was_not_delivered_goes_out_as_the_same_goal_with_its_age_counted_anew(store, rows, clock, state):
     goal = rows.goal(state=state, attempts=9, first_try_at_ms=1, unknown_visitor_tries=4, reason="r", due_at_ms=5)
     clock.advance(30 * DAY)
-    assert retry(store, goal) == (Retried.QUEUED, goal)
+    assert retry(store, goal) == (RetryResult.QUEUED, goal)
     row = rows.one(schema.goals, goal)
     assert (row.state, row.due_at_ms, row.attempts, row.first_try_at_ms) == ("pending", clock.now_ms, 0, None)
     assert row.expires_at_ms == clock.now_ms + 7 * DAY
-    assert retry(store, goal) == (Retried.QUEUED, goal)
+    assert retry(store, goal) == (RetryResult.QUEUED, goal)
     assert rows.count(schema.goals) == 1
 
 
 def test_a_goal_that_waits_for_a_later_try_is_due_now(store, rows, clock):
     goal = rows.goal(due_at_ms=clock.now_ms + 1_000, attempts=3)
-    assert retry(store, goal) == (Retried.QUEUED, goal)
+    assert retry(store, goal) == (RetryResult.QUEUED, goal)
     row = rows.one(schema.goals, goal)
     assert (row.due_at_ms, row.attempts) == (clock.now_ms, 3)
 
 
 def test_sending_a_delivered_goal_again_has_to_be_confirmed_and_makes_a_new_generation(store, rows, clock):
     goal = rows.goal(state="delivered", once_key="stripe:live:purchase:1", delivered_at_ms=1, datafast_event_id="x")
-    assert retry(store, goal) == (Retried.DELIVERED, goal)
+    assert retry(store, goal) == (RetryResult.DELIVERED, goal)
     assert rows.count(schema.goals) == 1
     made, second = retry(store, goal, again=True)
-    assert made is Retried.AGAIN
+    assert made is RetryResult.AGAIN
     row = rows.one(schema.goals, second)
     assert (row.once_key, row.generation, row.state) == ("stripe:live:purchase:1#2", 2, "pending")
     assert (row.delivered_at_ms, row.datafast_event_id, row.visitor) == (None, None, "v1")
@@ -170,19 +170,19 @@ def test_a_double_click_sends_once(store, rows):
 def test_what_is_on_its_way_waits_or_is_a_test_is_left_alone(store, rows, state, answer):
     goal = rows.goal(state=state)
     before = rows.all(schema.goals)
-    assert retry(store, goal, again=True) == (Retried(answer), goal)
+    assert retry(store, goal, again=True) == (RetryResult(answer), goal)
     assert rows.all(schema.goals) == before
 
 
 def test_a_goal_without_a_visitor_has_its_event_routed_again(store, rows):
     goal = rows.goal(state="unattributed", visitor=None)
     event = rows.one(schema.goals, goal).event_id
-    assert retry(store, goal) == (Retried.REROUTED, goal)
+    assert retry(store, goal) == (RetryResult.REROUTED, goal)
     assert rows.one(schema.events, event).state == "received"
     with store.write() as conn:
         conn.execute(schema.events.update().values(body=None, state="routed"))
-    assert retry(store, goal) == (Retried.NO_VISITOR, goal)
-    assert retry(store, 4711) == (Retried.UNKNOWN, 4711)
+    assert retry(store, goal) == (RetryResult.NO_VISITOR, goal)
+    assert retry(store, 4711) == (RetryResult.UNKNOWN, 4711)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,6 @@ def test_a_goal_without_a_visitor_has_its_event_routed_again(store, rows):
 def test_only_what_is_not_sent_and_not_over_can_be_cancelled(store, rows, state, answer):
     goal = rows.goal(state=state)
     with store.write() as conn:
-        assert actions.cancel(conn, goal) is Cancelled(answer)
-        assert actions.cancel(conn, 4711) is Cancelled.UNKNOWN
+        assert actions.cancel(conn, goal) is CancelResult(answer)
+        assert actions.cancel(conn, 4711) is CancelResult.UNKNOWN
     assert rows.one(schema.goals, goal).state == ("cancelled" if answer == "cancelled" else state)
