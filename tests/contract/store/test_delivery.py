@@ -390,6 +390,17 @@ def test_five_failures_in_a_row_pause_and_the_pause_is_not_counted_for_the_goals
     assert desk.row(probe.goal.id).attempts == 0
 
 
+def test_a_pause_that_goes_on_is_subtracted_once_at_its_end(desk, clock):
+    goal, _ = desk.goal(), desk.goal(V2)
+    desk.send(WRONG_KEY)
+    clock.advance(30_000)
+    desk.send(WRONG_KEY)
+    assert desk.row(goal).paused_ms == 0
+    clock.advance(60_000)
+    desk.run(lambda conn: pauses.reopen(conn, "default"))
+    assert desk.row(goal).paused_ms == 90_000
+
+
 def test_a_pause_is_not_counted_for_a_goal_in_doubt_either(desk, clock):
     doubtful = desk.goal()
     desk.send(LOST)
@@ -640,9 +651,13 @@ def test_the_end_of_a_try_that_vanished_is_no_end_of_others(desk, clock):
     desk.claim()
     asked = {"goal_id": goal, "kind": "readback", "started_at_ms": 1, "lease_token": "t"}
     desk.run(lambda conn: conn.execute(attempts.insert().values(**asked)))
-    clock.advance(60_000)
+    clock.advance(30_000)
+    other = desk.goal(V2)
+    assert desk.claim().goal.id == other
+    clock.advance(30_000)
     desk.sweep()
     assert [one.outcome for one in desk.tries(goal)] == ["not_sent", "unconfirmed", None]
+    assert [one.outcome for one in desk.tries(other)] == [None]
 
 
 # ------------------------------------------------------------------------------------------------ the rate limit

@@ -310,6 +310,14 @@ def test_it_waits_until_the_next_goal_is_due_at_most_a_second(bridge, due_in_ms,
     assert bridge.deliverer.step() == wait_ms
 
 
+def test_an_idle_destination_is_looked_at_without_a_write(bridge):
+    bridge.answer = Outcome(OutcomeKind.REJECTED, 400)
+    bridge.step()
+    bridge.step()  # a claim shows that there is no more
+    before = bridge.transactions
+    assert (bridge.step(), bridge.transactions) == (1_000, before)
+
+
 def test_of_several_destinations_each_has_its_turn_and_the_shortest_wait_counts(bridge):
     bridge.destinations = {name: Destination(name, f"df_{name}") for name in ("default", "b", "c")}
     bridge.change(due_at_ms=bridge.clock.now_ms + 400)
