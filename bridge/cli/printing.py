@@ -122,7 +122,7 @@ def _print_rules(screen: Screen, element: Mapping[str, Any]) -> None:
     if near := trace.nearest(element):
         screen.say(f"Nearest to a goal: {near}", indent=2)
     screen.facts([(trace.called(rule), trace.rule_sentence(rule)) for rule in trace.for_its_type(element)])
-    if others := trace.of_other_types(element):
+    if others := trace.other_types(element):
         screen.say(others, indent=2)
     elif not element.get("rules"):
         screen.say("no rule was tried", indent=2)

@@ -127,7 +127,7 @@ def _print(screen: Screen, found: Report, since: int) -> None:
         heads = ("SOURCE", "RULE", "GOALS", "DELIVERED", "WAIT", "NO VISITOR")
         screen.table(heads, [_row(rule) for rule in found.rules], numbers=range(2, len(heads)))
         screen.section("By day (UTC)")
-        screen.facts([(day, f"{made}: {found.of_day(day)}") for day in found.days if (made := found.made_on(day))])
+        screen.facts([(day, f"{made}: {found.by_rule_on(day)}") for day in found.days if (made := found.made_on(day))])
     if found.money:
         screen.section("Money")
         columns = ("SOURCE", "RULE", "CURRENCY", "WITH A VISITOR", "GOALS", "WITHOUT", "GOALS")

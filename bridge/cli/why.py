@@ -47,7 +47,7 @@ def why(name: str) -> None:
         known = look_up(conn, f"ev_{text}" if re.fullmatch(r"\d{1,6}", text) else text, given)
         if not known.events and not known.goals and known.thread is None and text.isdigit():
             known = look_up(conn, text, given)
-        printing.hide_events(screen, (*known.events, *known.line))
+        printing.hide_events(screen, (*known.events, *known.timeline))
         printing.hide_goals(screen, conn, [detail.goal for detail in known.goals])
     if not (known.events or known.goals or known.thread):
         if is_address(text):
@@ -67,12 +67,12 @@ def why(name: str) -> None:
 def _print(screen: Screen, known: Known) -> None:
     if known.thread is not None:
         printing.print_thread(screen, known.thread)
-        _print_timeline(screen, known, known.line, [detail.goal for detail in known.goals])
+        _print_timeline(screen, known, known.timeline, [detail.goal for detail in known.goals])
         return
     for number, event in enumerate(known.events):
         if number:
             screen.say()
-        printing.print_event(screen, event, known.made.get(event.line.id, ()), known.moment)
+        printing.print_event(screen, event, known.goals_made.get(event.line.id, ()), known.moment)
     if len(known.goals) == 1:
         printing.print_goal_in_full(screen, known.goals[0], known.moment)
     elif known.goals:
@@ -93,7 +93,7 @@ def _print_timeline(screen: Screen, known: Known, details: Sequence[EventDetail]
 def _as_json(known: Known) -> dict[str, Any]:
     return {
         "events": as_json(known.events),
-        "goals": as_json([*(goal for made in known.made.values() for goal in made), *known.goals]),
+        "goals": as_json([*(goal for made in known.goals_made.values() for goal in made), *known.goals]),
         "thread": as_json(known.thread),
-        "timeline": as_json(known.line),
+        "timeline": as_json(known.timeline),
     }

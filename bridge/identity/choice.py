@@ -280,7 +280,7 @@ class KnownLinks:
             return None
         ask = partial(self._ask, at_ms=at_ms, first=first, usable=usable)
         customers = [key for key in keys if key.kind == "customer"]
-        return ask(customers) or self._of_thread(strong, ask) or self._of_people(keys, strong, people, ask)
+        return ask(customers) or self._through_customers(strong, ask) or self._through_people(keys, strong, people, ask)
 
     def _ask(self, weak: Sequence[Key], *, at_ms: int, first: bool, usable: Usable | None) -> FoundVisitor | None:
         """The visitor of customers, or of one person."""
@@ -288,7 +288,7 @@ class KnownLinks:
         chosen = choose(evidence, at_ms, first=first, usable=usable)
         return None if chosen is None else _found(weak[0].kind, chosen, evidence, weak, at_ms)
 
-    def _of_thread(self, strong: Sequence[Key], ask: Ask) -> FoundVisitor | None:
+    def _through_customers(self, strong: Sequence[Key], ask: Ask) -> FoundVisitor | None:
         """The visitor of the customers that the thread was seen with, if there is one or all give the same."""
         customers = {key.text: key for key in self._seen_with(strong) if not key.is_person}
         found = [ask([customers[text]]) for text in sorted(customers)]
@@ -297,7 +297,7 @@ class KnownLinks:
             return None
         return replace(answers[0], beside=_best(strong).text)
 
-    def _of_people(
+    def _through_people(
         self, keys: Sequence[Key], strong: Sequence[Key], kinds: Collection[str], ask: Ask
     ) -> FoundVisitor | None:
         """The visitor of the users, else of the e-mail addresses. If several know visitors, they must agree.
@@ -321,13 +321,13 @@ class KnownLinks:
         for pairs in (stages, [(last, named)]):
             for kind in (kind for kind in PERSON_KINDS if kind in kinds):
                 for people, beside in pairs:
-                    answers = self._of_kind(kind, people, ask)
+                    answers = self._answers_of_kind(kind, people, ask)
                     if answers:
                         agreed = len({answer.visitor for answer in answers}) == 1
                         return replace(answers[0], beside=_best(beside).text if beside else None) if agreed else None
         return None
 
-    def _of_kind(self, kind: str, named: Iterable[Key], ask: Ask) -> list[FoundVisitor]:
+    def _answers_of_kind(self, kind: str, named: Iterable[Key], ask: Ask) -> list[FoundVisitor]:
         """The answers of the people of one kind who know a visitor."""
         people: dict[str, list[Key]] = {}
         for key in named:

@@ -100,10 +100,10 @@ def is_local() -> bool:
 
 def names_this_machine(host: str) -> bool:
     """Whether this is a loopback name: a page elsewhere whose name resolves to 127.0.0.1 asks for its own name."""
-    found = _HOST.fullmatch(host)
-    if found is None:
+    match = _HOST.fullmatch(host)
+    if match is None:
         return False
-    name = (found["name"] or found["ipv6"]).lower().rstrip(".")
+    name = (match["name"] or match["ipv6"]).lower().rstrip(".")
     return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)
 
 

@@ -202,11 +202,11 @@ def _marked(line: str, pattern: re.Pattern[str]) -> Iterator[BodyPart]:
         start = max(first.start() - _BEFORE, 0) if first else 0
         line = ("…" if start else "") + line[start : start + LINE_MAX] + ("…" if start + LINE_MAX < len(line) else "")
     end = 0
-    for hit in pattern.finditer(line):
-        if hit.start() > end:
-            yield BodyPart(line[end : hit.start()], found=False)
-        yield BodyPart(hit[0], found=True)
-        end = hit.end()
+    for match in pattern.finditer(line):
+        if match.start() > end:
+            yield BodyPart(line[end : match.start()], found=False)
+        yield BodyPart(match[0], found=True)
+        end = match.end()
     if end < len(line):
         yield BodyPart(line[end:], found=False)
 

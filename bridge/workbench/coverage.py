@@ -251,4 +251,4 @@ def _rule(rule: Rule, file: CompiledFile, last: LastGoal | None) -> RuleOverview
 
 def _in_words(condition: str) -> str:
     """`is gt 0` in words. `not more than` instead of `at most`: a missing value is not more, either."""
-    return _OPERATOR.sub(lambda found: _WORDS[found[2]][bool(found[1])], condition)
+    return _OPERATOR.sub(lambda match: _WORDS[match[2]][bool(match[1])], condition)

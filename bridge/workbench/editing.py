@@ -100,8 +100,8 @@ def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
         raise EditRefused(f"{name} cannot be read ({os_reason(error)}).") from None
     mark = _BOM if data.startswith(_BOM) else b""
     text = data[len(mark) :].decode("utf-8", "surrogateescape")
-    if found := _NOT_IN_FORMS.search(text):
-        line = text[: found.start()].count("\n") + 1
+    if match := _NOT_IN_FORMS.search(text):
+        line = text[: match.start()].count("\n") + 1
         raise EditRefused(
             f"{name} is not UTF-8 text (line {line}), and a page would change its bytes: correct it with an editor."
         )

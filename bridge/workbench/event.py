@@ -288,7 +288,7 @@ def _element(number: int, element: Mapping[str, Any]) -> EventElement:
         ignored=str(element.get("ignored") or ""),
         nearest=trace.nearest(element),
         rules=tuple(sorted(lines, key=lambda line: (line.result != "matched", not line.nearest))),
-        others=trace.of_other_types(element),
+        others=trace.other_types(element),
         places=tuple(
             TriedPlace(item["path"], shown(item.get("value"), 60), trace.verdict(item), "visitor" in item)
             for item in element.get("candidates", ())
@@ -370,9 +370,9 @@ def _fields(request: Mapping[str, Any], marks: Sequence[str]) -> tuple[tuple[Goa
     marks_of: dict[str, list[str]] = {}
     rest = []
     for mark in marks:
-        head = _NOTE.match(mark.removeprefix("the "))
-        if head and head[1] in flat:
-            marks_of.setdefault(head[1], []).append(mark)
+        match = _NOTE.match(mark.removeprefix("the "))
+        if match and match[1] in flat:
+            marks_of.setdefault(match[1], []).append(mark)
         else:
             rest.append(mark)
     lines = (GoalField(name, str(value), tuple(marks_of.get(name, ()))) for name, value in flat.items())

@@ -185,7 +185,7 @@ class Report:
         """How many goals were made on a day."""
         return sum(rule.days[day] for rule in self.rules)
 
-    def of_day(self, day: str) -> str:
+    def by_rule_on(self, day: str) -> str:
         """How many goals each rule made that day; with the source if rules of several sources share an id."""
         ids = Counter(rule.rule for rule in self.rules)
         made = sorted(

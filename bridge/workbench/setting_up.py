@@ -134,8 +134,8 @@ def recipe(source: Source) -> str | None:
 
 def hand_over_section(name: str) -> str | None:
     """The section of a recipe about handing over the visitor, in Markdown."""
-    found = _HAND_OVER.search(recipe_text(f"{name}.md"))
-    return None if found is None else found[1]
+    match = _HAND_OVER.search(recipe_text(f"{name}.md"))
+    return None if match is None else match[1]
 
 
 def recipe_text(name: str) -> str:

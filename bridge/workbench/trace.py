@@ -33,7 +33,7 @@ def for_its_type(element: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [rule for rule in element.get("rules", ()) if rule["result"] != "event"]
 
 
-def of_other_types(element: Mapping[str, Any]) -> str:
+def other_types(element: Mapping[str, Any]) -> str:
     """How many rules are for other event types, and those with the most similar types; empty if none."""
     rules, event_type = element.get("rules", ()), str(element.get("type") or "")
     others: Sequence[Mapping[str, Any]] = [rule for rule in rules if rule["result"] == "event"]

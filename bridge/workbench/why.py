@@ -48,10 +48,10 @@ class Known:
 
     moment: Moment
     events: list[EventDetail] = field(default_factory=list)
-    made: dict[int, list[GoalDetail]] = field(default_factory=dict)  # the goals of each event
+    goals_made: dict[int, list[GoalDetail]] = field(default_factory=dict)  # the goals of each event
     goals: list[GoalDetail] = field(default_factory=list)
     thread: Thread | None = None  # of a key, or of a visitor
-    line: list[EventDetail] = field(default_factory=list)
+    timeline: list[EventDetail] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,13 @@ def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
     known = Known(describe.moment(conn, environ))
     found = queries.find(conn, text)
     known.events = _events(conn, found.events)
-    known.made = {detail.line.id: queries.goals_of(conn, detail) for detail in known.events}
+    known.goals_made = {detail.line.id: queries.goals_of(conn, detail) for detail in known.events}
     known.goals = [goal for goal_id in found.goals if (goal := queries.show_goal(conn, goal_id))]
     keys = keys_named(conn, text)
     thread = threads.linked_to_keys(conn, keys) if keys else threads.linked_to_visitor(conn, text.lower())
     if thread.keys:
         known.thread = thread
-        known.line = _events(conn, thread.events)
+        known.timeline = _events(conn, thread.events)
     return known
 
 
@@ -238,7 +238,7 @@ class PersonPage:
     shared: Sequence[tuple[str, KeyLine]]
     money: Mapping[str, Decimal]
     money_is_all: bool
-    line: Sequence[TimelineStep]
+    timeline: Sequence[TimelineStep]
     older: int | None
 
 
@@ -247,11 +247,11 @@ def find_person(conn: Connection, text: str) -> NamedPerson | None:
     name = cleaned(text)
     if not name or len(name) > NAME_MAX:
         return None
-    event = _EVENT.fullmatch(name)
-    keys = threads.keys_of_event(conn, int(event[1])) if event else keys_named(conn, name)
+    match = _EVENT.fullmatch(name)
+    keys = threads.keys_of_event(conn, int(match[1])) if match else keys_named(conn, name)
     if keys:
         return NamedPerson(
-            name, _in_words(name, keys, event is not None), keys, threads.linked_to_keys(conn, keys, ends=True)
+            name, _in_words(name, keys, match is not None), keys, threads.linked_to_keys(conn, keys, ends=True)
         )
     visitor = name.lower()
     thread = threads.linked_to_visitor(conn, visitor, ends=True)

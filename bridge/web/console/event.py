@@ -54,7 +54,7 @@ def add(routes: Blueprint, bridge: Bridge) -> None:
 def _show(bridge: Bridge, name: str) -> ResponseReturnValue:
     number = _row_id("ev", name)
     if number is None:
-        return _by_its_providers_id(bridge, name)
+        return _redirect_by_provider_id(bridge, name)
     personal, find = request.args.get("show") == "personal", request.args.get("find", "").strip()[:FIND_MAX]
     with bridge.store.read() as conn:
         detail = queries.show_event(conn, number)
@@ -84,7 +84,7 @@ def _show_goal(bridge: Bridge, name: str) -> ResponseReturnValue:
     return redirect(_goal_url(_goal(bridge, name)))
 
 
-def _by_its_providers_id(bridge: Bridge, name: str) -> ResponseReturnValue:
+def _redirect_by_provider_id(bridge: Bridge, name: str) -> ResponseReturnValue:
     with bridge.store.read() as conn:
         found = queries.find(conn, storable(name)).events
     if not found:
@@ -116,8 +116,8 @@ def _unshowable(bridge: Bridge, detail: EventDetail) -> tuple[Source | None, tup
 
 def _row_id(kind: str, name: str) -> int | None:
     """12 for `ev_12`; None if the name is of another kind."""
-    found = re.fullmatch(rf"{kind}_([0-9]{{1,18}})", name)
-    return None if found is None else int(found[1])
+    match = re.fullmatch(rf"{kind}_([0-9]{{1,18}})", name)
+    return None if match is None else int(match[1])
 
 
 def _event(bridge: Bridge, name: str) -> EventDetail:

@@ -158,12 +158,12 @@ def _bind_form(bridge: Bridge) -> ResponseReturnValue:
 
 def _bindable(conn: Connection, settings: Settings) -> list[KeyLine]:
     """The keys that may be meant, the most telling first: of an event, or by name."""
-    event = re.fullmatch(r"ev_(\d{1,18})", request.args.get("event", ""))
+    match = re.fullmatch(r"ev_(\d{1,18})", request.args.get("event", ""))
     named = request.values.get("key", "")
     if named:
         found = threads.named(conn, why.cleaned(named)[: why.NAME_MAX])
     else:
-        found = threads.keys_of_event(conn, int(event[1])) if event else []
+        found = threads.keys_of_event(conn, int(match[1])) if match else []
     usable = [key for key in found if why.may_be_bound(key, settings)]
     return sorted(usable, key=lambda key: best_first(key.kind))
 

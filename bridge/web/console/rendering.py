@@ -157,12 +157,12 @@ def _utc(ms: int) -> datetime:
 def dated(text: str) -> Iterator[tuple[str, int | None]]:
     """A sentence in parts, each with None; a time in it (as `bridge.text.when` writes it) is a part of its own."""
     end = 0
-    for found in _MOMENT.finditer(text):
+    for match in _MOMENT.finditer(text):
         with contextlib.suppress(ValueError):
-            moment = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
-            yield text[end : found.start()], None
-            yield found[0], round(moment.timestamp()) * 1000
-            end = found.end()
+            moment = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+            yield text[end : match.start()], None
+            yield match[0], round(moment.timestamp()) * 1000
+            end = match.end()
     yield text[end:], None
 
 

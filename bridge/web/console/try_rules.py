@@ -101,11 +101,11 @@ class EditPage:
 
     def event(self) -> Event | None:
         """The requested stored event."""
-        found = _EVENT.fullmatch(request.values.get("event", ""))
-        if found is None:
+        match = _EVENT.fullmatch(request.values.get("event", ""))
+        if match is None:
             return None
         with self.bridge.store.read() as conn:
-            return next(iter(history.events_by_id(conn, [int(found[1])])), None)
+            return next(iter(history.events_by_id(conn, [int(match[1])])), None)
 
     def check(self, edit: Edit) -> Trial:
         """The result of `check` for the folder with this text."""
