@@ -88,10 +88,10 @@ class StripeClient:
             return StripeAnswer(
                 AnswerKind.UNREACHABLE, message=f"Stripe cannot be asked just now ({type(error).__name__})"
             )
-        return _objects_of(answer.data)
+        return _found_answer(answer.data)
 
 
-def _objects_of(data: Any) -> StripeAnswer:
+def _found_answer(data: Any) -> StripeAnswer:
     """The objects of a list, or the one object."""
     if not isinstance(data, dict):
         return StripeAnswer(AnswerKind.REFUSED, message="Stripe answered with something that is not an object")

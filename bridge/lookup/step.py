@@ -169,7 +169,7 @@ class Lookup:
             case AnswerKind.FOUND | AnswerKind.MISSING:
                 outcome = self._learn(conn, waiting, answer, now)
                 lookups.reopen(conn, _pause_scopes(question, waiting))
-                detail = ", ".join(str(thing.get("id")) for thing in answer.objects[:3]) or None
+                detail = ", ".join(str(obj.get("id")) for obj in answer.objects[:3]) or None
                 return outcome, detail, now + lookups.DAY_MS
             case AnswerKind.REFUSED:
                 log.warning("lookup.refused", question=question.target, key=question.key.text, reason=answer.message)

@@ -60,11 +60,11 @@ class Attribution:
 
 def read(conn: Connection, sources: Iterable[str], now: int) -> tuple[Attribution, ...]:
     """The attribution of each of these sources that has such goals, or others without a visitor."""
-    found = (_of_source(conn, source, now) for source in sources)
+    found = (_source_attribution(conn, source, now) for source in sources)
     return tuple(attribution for attribution in found if attribution.goals or attribution.others)
 
 
-def _of_source(conn: Connection, source: str, now: int) -> Attribution:
+def _source_attribution(conn: Connection, source: str, now: int) -> Attribution:
     rows = _one_per_event(conn.execute(_NEWEST, {"of_source": source, "settled": now - SETTLED_MS}))
     unnamed = [row for row in rows if not _has_visitor(row)]
     kinds = {row.handover for row in rows}

@@ -396,7 +396,7 @@ def _has(text: str | None, *columns: Column[Any]) -> list[ColumnElement[bool]]:
     return [or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns))]
 
 
-def _of_goal(criteria: ActivityFilter) -> list[ColumnElement[bool]]:
+def _goal_conditions(criteria: ActivityFilter) -> list[ColumnElement[bool]]:
     found = _same(goals.c, criteria, "name", "rule_id", "destination")
     if criteria.visitor is not None:
         known = _plain(goals.c.visitor).is_not(None)
@@ -407,23 +407,23 @@ def _of_goal(criteria: ActivityFilter) -> list[ColumnElement[bool]]:
 def _filter_events(criteria: ActivityFilter, within: Within) -> list[ColumnElement[bool]]:
     found = _same(events.c, criteria, "source", "state", "test", "type", "verdict")
     found += [*_period(events.c.received_at_ms, criteria), *_has(criteria.reason, events.c.reason)]
-    of_goal = _of_goal(criteria)
-    if of_goal:
-        found.append(events.c.id.in_(select(goals.c.event_id).where(within(goals.c.event_id), *of_goal)))
+    conditions = _goal_conditions(criteria)
+    if conditions:
+        found.append(events.c.id.in_(select(goals.c.event_id).where(within(goals.c.event_id), *conditions)))
     return found
 
 
 def _filter_goals(criteria: ActivityFilter, _within: Within) -> list[ColumnElement[bool]]:
     found = _same(goals.c, criteria, "source", "state", "test")
     found += [*_period(goals.c.created_at_ms, criteria), *_has(criteria.reason, goals.c.reason, goals.c.message)]
-    return found + _of_goal(criteria)
+    return found + _goal_conditions(criteria)
 
 
 def _filter_deliveries(criteria: ActivityFilter, _within: Within) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
-    of_goal = _same(goals.c, criteria, "source", "test") + _of_goal(criteria)
-    if of_goal:  # a scalar subquery: for a join, PostgreSQL would scan all goals
-        its_goal = select(literal(1)).where(goals.c.id == attempts.c.goal_id, *of_goal)
+    conditions = _same(goals.c, criteria, "source", "test") + _goal_conditions(criteria)
+    if conditions:  # a scalar subquery: for a join, PostgreSQL would scan all goals
+        its_goal = select(literal(1)).where(goals.c.id == attempts.c.goal_id, *conditions)
         found.append(its_goal.scalar_subquery() == 1)
     if criteria.state == UNDER_WAY:
         found.append(attempts.c.outcome.is_(None))

@@ -131,7 +131,7 @@ _SPACES: Final = "nrtbf"
 
 def matches_any(matches: Callable[[str], object], *parts: bytes) -> bool:
     """Whether one of these parts matches in one of its readings."""
-    return any(matches(text_) for part in parts for text_ in readings(part))
+    return any(matches(reading) for part in parts for reading in readings(part))
 
 
 def _plain(text: str) -> str:
@@ -284,8 +284,8 @@ def _delete(conn: Connection, values: Sequence[Any], *columns: Column[Any]) -> N
 def _borrowed(conn: Connection, person: Person) -> set[str]:
     """The bare UUIDs that DataFast was asked about for their events: a site's own user id is a personal key, too."""
     found = _select_where(conn, goals.c.to_prove, goals.c.id, person.goals)
-    for text_ in _select_where(conn, events.c.trace, events.c.id, person.events):
-        for element in json.loads(text_).get("elements", ()):
+    for trace in _select_where(conn, events.c.trace, events.c.id, person.events):
+        for element in json.loads(trace).get("elements", ()):
             candidates = element.get("candidates", ())
             found |= {candidate["visitor"] for candidate in candidates if candidate.get("visitor")}
     return found

@@ -317,13 +317,13 @@ def attempts_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[Att
 
 def find(conn: Connection, text: str) -> Matches:
     """What a string names: `ev_12`, `goal_7`, a provider's event id, a visitor. Link keys are for `store.links`."""
-    ours = re.fullmatch(r"(ev|goal)_(\d{1,18})", text)
-    if ours is not None:
-        table = events if ours[1] == "ev" else goals
-        ids = tuple(conn.execute(select(table.c.id).where(table.c.id == int(ours[2]))).scalars())
-        return Matches(events=ids) if ours[1] == "ev" else Matches(goals=ids)
-    of_visitor = select(goals.c.id).where(goals.c.visitor == text).order_by(_newest(goals.c.id)).limit(FOUND_MAX)
-    return Matches(events_named(conn, text), tuple(conn.execute(of_visitor).scalars()))
+    our_id = re.fullmatch(r"(ev|goal)_(\d{1,18})", text)
+    if our_id is not None:
+        table = events if our_id[1] == "ev" else goals
+        ids = tuple(conn.execute(select(table.c.id).where(table.c.id == int(our_id[2]))).scalars())
+        return Matches(events=ids) if our_id[1] == "ev" else Matches(goals=ids)
+    visitor_goals = select(goals.c.id).where(goals.c.visitor == text).order_by(_newest(goals.c.id)).limit(FOUND_MAX)
+    return Matches(events_named(conn, text), tuple(conn.execute(visitor_goals).scalars()))
 
 
 def events_named(conn: Connection, text: str) -> tuple[int, ...]:

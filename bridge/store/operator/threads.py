@@ -107,9 +107,9 @@ def linked_to_keys(conn: Connection, keys: Sequence[KeyLine], *, ends: bool = Fa
     """
     given = _linking(keys) or list(keys)
     together = {key.key: key for key in keys}
-    of_person = [key.key for key in given if key.kind in PERSON_KINDS]
-    if of_person:
-        together |= {key.key: key for key in _named_with(conn, of_person, ends=ends)}
+    person_keys = [key.key for key in given if key.kind in PERSON_KINDS]
+    if person_keys:
+        together |= {key.key: key for key in _named_with(conn, person_keys, ends=ends)}
     customers = [key for key in (*given, *_linking(together.values())) if key.thread is None]
     if named_with := [key.key for key in customers if key.kind not in PERSON_KINDS]:
         together |= {key.key: key for key in _named_with(conn, named_with, ends=ends)}
@@ -131,17 +131,17 @@ def linked_to_visitor(conn: Connection, visitor: str, *, ends: bool = False) -> 
 
 def events_of(conn: Connection, keys: Sequence[str], visitor: str | None, before: int | None, limit: int) -> list[int]:
     """A page of ids of the events that named one of these keys or whose goals have this visitor, newest first."""
-    of_person = event_ids(keys, visitor, before).subquery()
-    newest = select(of_person.c.event_id).order_by(of_person.c.event_id.desc()).limit(limit)
+    person_events = event_ids(keys, visitor, before).subquery()
+    newest = select(person_events.c.event_id).order_by(person_events.c.event_id.desc()).limit(limit)
     return list(conn.execute(newest).scalars())
 
 
 def event_ids(keys: Sequence[str], visitor: str | None, before: int | None = None) -> CompoundSelect[Any]:
     """The statement that selects all events of a person, each once."""
-    ways = [select(link_events.c.event_id).distinct().where(link_events.c.key.in_(keys))]
+    queries = [select(link_events.c.event_id).distinct().where(link_events.c.key.in_(keys))]
     if visitor is not None:
-        ways.append(select(goals.c.event_id).where(goals.c.visitor == visitor))
-    return union(*(way if before is None else way.where(way.selected_columns[0] < before) for way in ways))
+        queries.append(select(goals.c.event_id).where(goals.c.visitor == visitor))
+    return union(*(query if before is None else query.where(query.selected_columns[0] < before) for query in queries))
 
 
 def shared(conn: Connection, thread: Thread) -> list[tuple[str, KeyLine]]:

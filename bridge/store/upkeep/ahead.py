@@ -74,8 +74,8 @@ class Correction(NamedTuple):
 @cache
 def corrections(settings: Settings) -> Corrections:
     """The corrections for times that lie further ahead than these settings allow."""
-    parked = _of_parked_goals(settings.bridge_weak_after)
-    return Corrections((*_of_waiting_goals(settings), *parked, *_of_delivery(settings), *_of_others()))
+    parked = _parked_goal_corrections(settings.bridge_weak_after)
+    return Corrections((*_goal_corrections(settings), *parked, *_delivery_corrections(settings), *_other_corrections()))
 
 
 class Corrections:
@@ -124,7 +124,7 @@ def _correction(
     return Correction(name, column.table, wrong, {column.name: NOW} | (right or {}), cheap)
 
 
-def _of_waiting_goals(settings: Settings) -> Iterator[Correction]:
+def _goal_corrections(settings: Settings) -> Iterator[Correction]:
     """A goal written while the clock was ahead keeps the pause it was given."""
     column, state = goals.c, goals.c.state
     changed, due, lease = column.changed_at_ms, column.due_at_ms, column.lease_until_ms
@@ -141,7 +141,7 @@ def _of_waiting_goals(settings: Settings) -> Iterator[Correction]:
     yield _correction(lease, lease_ms, where=state == "sending", right=waits, suffix=" of what is being sent")
 
 
-def _of_parked_goals(weak_after_ms: int) -> Iterator[Correction]:
+def _parked_goal_corrections(weak_after_ms: int) -> Iterator[Correction]:
     """A goal that waits for a visitor keeps its wait."""
     column, parked = goals.c, goals.c.state == "parked"
     over, weak, look_up = column.parked_until_ms, column.weak_at_ms, column.look_up_at_ms
@@ -155,7 +155,7 @@ def _of_parked_goals(weak_after_ms: int) -> Iterator[Correction]:
     yield _correction(look_up, LOOKUP_MS, where=later, cheap=False)
 
 
-def _of_delivery(settings: Settings) -> Iterator[Correction]:
+def _delivery_corrections(settings: Settings) -> Iterator[Correction]:
     """The times that the rate limit, the destinations, the router and visitor proofs wait for."""
     lease_ms, rate = settings.bridge_lease, settings.bridge_rate_per_minute
     full_us = BURST * interval_us(rate)  # as full as it can be, because what was just sent counts
@@ -175,7 +175,7 @@ def _of_delivery(settings: Settings) -> Iterator[Correction]:
     yield _correction(visitor_proofs.c.again_at_ms, open_ms, where=visitor_proofs.c.known.is_(None))
 
 
-def _of_others() -> Iterator[Correction]:
+def _other_corrections() -> Iterator[Correction]:
     """Times that no setting affects: of lookups, and of what is remembered for a while."""
     yield _correction(lookups.c.again_at_ms, LOOKUP_MS)
     yield _correction(lookups.c.asked_at_ms, right={"again_at_ms": NOW}, cheap=False)
