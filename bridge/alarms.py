@@ -42,6 +42,11 @@ class Alarm:
     detail: str
     about: str = ""
 
+    @property
+    def explanation(self) -> str:
+        """The detail without the sentence, with which it may begin."""
+        return self.detail.removeprefix(self.sentence).strip()
+
 
 def alarms(
     seen: Snapshot,
@@ -283,12 +288,8 @@ def _attribution(seen: Snapshot, sources: Mapping[str, Source], share: float) ->
             f"{found.goals - found.named} of the last {found.goals} {noun} of {found.source} named no visitor: is the"
             f" visitor handed over{place}?"
         )
-        yield replace(
-            _ATTRIBUTION,
-            sentence=sentence,
-            detail=f"{sentence} {_attribution_cause(found, source)}",
-            about=found.source,
-        )
+        detail = f"{sentence} {_attribution_cause(found, source)}"
+        yield replace(_ATTRIBUTION, sentence=sentence, detail=detail, about=found.source)
 
 
 def attribution_sentence(found: Attribution) -> str:

@@ -83,12 +83,11 @@ def key_of(alarm: Alarm) -> str:
 
 def _seen(known: Problem | None, key: str, alarm: Alarm, now_ms: int) -> Problem:
     """The problem in its current state. One that returned before its end was reported is still the same."""
-    detail = alarm.detail.removeprefix(alarm.sentence).strip()
     if known is None:
-        return Problem(key, alarm.sentence, detail, now_ms)
+        return Problem(key, alarm.sentence, alarm.explanation, now_ms)
     ended = known.gone_at_ms is not None and not known.told and now_ms - known.gone_at_ms >= HOLD_MS
     began_at_ms = now_ms if ended else min(known.began_at_ms, now_ms)
-    return replace(known, sentence=alarm.sentence, detail=detail, began_at_ms=began_at_ms, gone_at_ms=None)
+    return replace(known, sentence=alarm.sentence, detail=alarm.explanation, began_at_ms=began_at_ms, gone_at_ms=None)
 
 
 def _about(problem: Problem, kind: str) -> str:

@@ -67,9 +67,7 @@ def list_(limit: int) -> None:
         screen.say(f"{targets.summary(settings.bridge_alerts)}.")
     screen.heading("Problems now")
     for key, alarm in found.items():
-        screen.facts(
-            [(_reported(known.get(key)), f"{alarm.sentence} {alarm.detail.removeprefix(alarm.sentence).strip()}")]
-        )
+        screen.facts([(_reported(known.get(key)), f"{alarm.sentence} {alarm.explanation}")])
     if not found:
         screen.say("none", indent=2)
     screen.heading("Messages")

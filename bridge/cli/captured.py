@@ -55,9 +55,7 @@ def exported(content: bytes) -> Request | None:
         export = json.loads(content)
         body = _exported_body(export)
         headers = export["headers"]
-        pairs = (
-            headers.items() if isinstance(headers, dict) else ((header["name"], header["value"]) for header in headers)
-        )
+        pairs = headers.items() if isinstance(headers, dict) else [(field["name"], field["value"]) for field in headers]
         named = {str(name).lower(): _first_value(value) for name, value in pairs}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

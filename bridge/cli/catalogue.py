@@ -183,11 +183,8 @@ def write_settings(formatter: click.HelpFormatter, *, advanced: bool) -> None:
     rest = [setting for setting in TABLE if setting.group != "everyday"]
     with formatter.section("Settings (environment variables, or .env where you start it)"):
         rows = [(setting.name, _meaning(setting)) for setting in everyday]
-        source_secret = (
-            "…_WEBHOOK_SECRET",
-            "one per source, as its mapping file names it; …_OLD holds the previous one",
-        )
-        formatter.write_dl([*rows, source_secret], col_max=24)
+        rows += [("…_WEBHOOK_SECRET", "one per source, as its mapping file names it; …_OLD holds the previous one")]
+        formatter.write_dl(rows, col_max=24)
         if not advanced:
             formatter.write_paragraph()
             names = ", ".join(setting.name for setting in rest)

@@ -208,10 +208,9 @@ def _alarms_and_notes(
         ("warn", alarms.notes(found, sources)),
     ):
         for alarm in found_alarms:
-            detail = alarm.detail.removeprefix(alarm.sentence).strip()
             idle = alarm.name == "no_worker" and not found.heartbeats
             about = "worker" if idle else alarm.name.replace("_", " ")
-            yield Finding("warn" if idle else level, about, f"{alarm.sentence} {detail}")
+            yield Finding("warn" if idle else level, about, f"{alarm.sentence} {alarm.explanation}")
     for source in found.attribution:
         if source.source in sources and not source.lacks(share):
             yield Finding("ok", f"source {source.source}", alarms.attribution_sentence(source))

@@ -76,9 +76,8 @@ def print_goal_in_full(screen: Screen, detail: GoalDetail, moment: Moment) -> No
 
 def _print_attempts(screen: Screen, detail: GoalDetail) -> None:
     if detail.lookups:
-        screen.facts(
-            [(when(lookup.asked_at_ms), describe.lookup_sentence(lookup)) for lookup in detail.lookups], width=25
-        )
+        lookups = [(when(lookup.asked_at_ms), describe.lookup_sentence(lookup)) for lookup in detail.lookups]
+        screen.facts(lookups, width=25)
     tries = [(when(attempt.started_at_ms), describe.try_sentence(attempt)) for attempt in detail.attempts]
     screen.facts(tries or [("Attempts", describe.no_attempts(detail.goal))], width=25 if detail.attempts else 15)
 
@@ -104,9 +103,7 @@ def _print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
     screen.heading("Visitor in the event")
     if not found:
         screen.say("none of the places for a visitor id has a value", indent=2)
-    screen.facts(
-        [(candidate["path"], f"{shown(candidate.get('value'), 60)}: {trace.verdict(candidate)}") for candidate in found]
-    )
+    screen.facts([(value["path"], f"{shown(value.get('value'), 60)}: {trace.verdict(value)}") for value in found])
 
 
 def _print_keys(screen: Screen, element: Mapping[str, Any]) -> None:

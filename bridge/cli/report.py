@@ -169,9 +169,7 @@ def _print_state(screen: Screen, found: Report) -> None:
         )
     if found.failures:
         screen.section("Not delivered")
-        screen.facts(
-            [(f"{group.goals} {group.state}", f"{group.why} (goal_{group.example})") for group in found.failures]
-        )
+        screen.facts([(f"{row.goals} {row.state}", f"{row.why} (goal_{row.example})") for row in found.failures])
 
 
 def _row(rule: RuleReport) -> tuple[str, ...]:

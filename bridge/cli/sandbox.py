@@ -70,9 +70,8 @@ def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Se
     """
     screen = current_screen()
     try:
-        chosen = changed(
-            Options(keys=tuple(keys), known="any" if visitor == "any" else "seeded"), _parsed_options(options)
-        )
+        defaults = Options(keys=tuple(keys), known="any" if visitor == "any" else "seeded")
+        chosen = changed(defaults, _parsed_options(options))
         running = server.Sandbox(chosen, host=host, port=port)
     except ValueError as error:
         raise UsageError(f"--option: {error}") from None

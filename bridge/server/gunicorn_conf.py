@@ -43,8 +43,8 @@ def _settings() -> Settings:
         sys.exit("\n".join(error.problems))
 
 
-_loaded = _settings()
-logs.configure(_loaded.bridge_log_format)
+_conf = _settings()
+logs.configure(_conf.bridge_log_format)
 keep_signals_over_forks()
 
 
@@ -76,11 +76,9 @@ class StructuredLogger(Logger):  # type: ignore[misc] # gunicorn has no types
 
 
 _GC_THRESHOLD = gc.get_threshold()
-bind = (
-    f"[{_loaded.bridge_host}]:{_loaded.port}" if ":" in _loaded.bridge_host else f"{_loaded.bridge_host}:{_loaded.port}"
-)
-workers = _loaded.bridge_processes
-threads = _loaded.bridge_threads
+bind = f"[{_conf.bridge_host}]:{_conf.port}" if ":" in _conf.bridge_host else f"{_conf.bridge_host}:{_conf.port}"
+workers = _conf.bridge_processes
+threads = _conf.bridge_threads
 worker_class = EdgeWorker
 worker_connections = 4096  # simultaneous clients per process, a few KB each; fewer if fewer files may be open
 backlog = 4096
@@ -103,7 +101,7 @@ proc_name = "datafast-bridge"
 
 def on_starting(_server: Any) -> None:
     """Make a worker that replaces another use the same database file, or none."""
-    database_file.hold(_loaded.database_url)
+    database_file.hold(_conf.database_url)
 
 
 def when_ready(server: Any) -> None:
@@ -136,7 +134,7 @@ def post_worker_init(worker: Any) -> None:
         logs.get("serve").error("start.failed", faults=list(problems))
         sys.exit(Arbiter.APP_LOAD_ERROR)  # this also ends the server, because a retry would not help
     worker.quick_for = worker.wsgi.quick_for
-    worker.deadline_s = _loaded.bridge_request_deadline / 1000
+    worker.deadline_s = _conf.bridge_request_deadline / 1000
     worker.at_stop.append(worker.wsgi.stop)
     sys.setswitchinterval(SWITCH_S)
     gc.freeze()  # collections need not scan the loaded code again
