@@ -294,8 +294,9 @@ def _windows(
             continue
         duration_ms = (now if ended_at_ms is None else ended_at_ms) - started_at_ms
         duration_ms = duration_ms if duration_ms >= 0 else lease_ms
-        start = end = server_started_at_ms
-        if start is None or end is None:
+        if server_started_at_ms is not None:
+            start = end = server_started_at_ms
+        else:
             start, end = started_at_ms + min(skew_ms, 0), started_at_ms + max(skew_ms, 0)
             if started_at_ms > now + lease_ms:
                 start = 0  # it was timed by a clock that was ahead, so it may have begun at any time

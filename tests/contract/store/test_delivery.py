@@ -731,11 +731,13 @@ def test_a_look_is_about_the_goals_of_its_visitor_and_name_that_nobody_looks_up(
     assert {desk.row(goal).lease_until_ms for goal in mine} == {clock.now_ms + 60_000}
 
 
-def test_a_look_that_is_given_back_is_free_at_once(desk):
+def test_a_look_that_is_given_back_is_free_at_once_and_no_other_is(desk, clock):
     lost = desk.goal()
     desk.send(LOST)
     look = desk.look()
+    other = desk.goal(V2, state="unconfirmed", lease_token="another", lease_until_ms=clock.now_ms + DAY)
     assert desk.run(lambda conn: claims.release(conn, look))
+    assert desk.row(other).lease_token == "another"
     assert (desk.row(lost).lease_token, desk.row(lost).lease_until_ms) == (None, None)
     assert desk.claim().goals[0].goal.id == lost
 
