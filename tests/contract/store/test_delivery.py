@@ -711,6 +711,15 @@ def test_when_a_try_was_under_way(desk, clock, started, ended, window):
     assert look.goals[0].windows == ((0 if window[0] is None else now + window[0], now + window[1]),)
 
 
+def test_only_a_try_that_may_have_arrived_has_a_window(desk, clock):
+    goal, now = desk.goal(state="unconfirmed"), clock.now_ms
+    for began, outcome in ((1, None), (3, "unconfirmed"), (5, "not_sent"), (7, "configuration")):
+        row = {"goal_id": goal, "kind": "send", "outcome": outcome, "lease_token": "t"}
+        times = {"started_at_ms": now - began, "ended_at_ms": now - began}
+        desk.run(lambda conn, row=row | times: conn.execute(attempts.insert().values(**row)))
+    assert desk.claim().goals[0].windows == ((now - 1, now - 1), (now - 3, now - 3))
+
+
 def test_a_delivered_goal_without_tries_owns_nothing(desk):
     desk.goal(state="delivered", description="long ago")
     desk.goal()
@@ -913,6 +922,14 @@ def test_what_may_have_been_sent_before_a_restore_is_doubted_once(desk, clock):
     for number, ((happened, stated), expected) in enumerate(cases.items()):
         desk.goal(f"v{number}", happened_at_ms=happened, time_is_stated=stated)
         assert [doubted(desk, f"v{number}") for _ in range(2)] == [expected, False], (happened - at, stated)
+
+
+def test_a_stated_time_that_is_the_arrival_does_not_show_that_an_event_is_new(desk, clock):
+    desk.run(lambda conn: restoring.remember(conn, clock.now_ms - HOUR, clock.now_ms))
+    clock.advance(DAY)
+    for visitor, before_ms, expected in ((V1, 1, False), (V2, 0, True)):
+        desk.goal(visitor, happened_at_ms=clock.now_ms - before_ms)
+        assert doubted(desk, visitor) is expected
 
 
 @pytest.mark.parametrize(("happened_after", "from_after"), [(-5, 0), (60_000, 0), (60_001, 1), (70_000, 10_000)])
