@@ -1,8 +1,8 @@
-"""The pause of a destination: one `not_before` and a reason, for throttling, a wrong key or repeated failure.
+"""The pause of a destination: one `not_before_ms` and a reason, for throttling, a wrong key or repeated failure.
 
-Nothing is claimed before that time. Then one real goal goes through as the probe: claiming it moves `not_before` to the
-end of its lease, so that nothing follows until its answer is known. An answer to a request that was in flight when the
-pause began changes nothing. `next_pause` is the pure table of what an answer does; the rest reads and writes it.
+Nothing is claimed before that time. Then one real goal goes through as the probe: claiming it moves `not_before_ms` to
+the end of its lease, so that nothing follows until its answer is known. An answer to a request that was in flight when
+the pause began changes nothing. `next_pause` is the pure table of what an answer does; the rest reads and writes it.
 
 Ten different unknown visitors in a row, with no success between them, raise an alarm; they never pause a destination.
 While the alarm lasts they are asked about rarely (`bridge.store.delivery.claims`), and their attempts do not count.

@@ -90,9 +90,9 @@ from sqlalchemy import create_engine
 from bridge.store import schema
 
 for dialect in sys.argv[1:]:
-    schema.complete(dialect)  # as making the tables there does
+    schema.with_dialect_options(dialect)  # as making the tables there does
 with create_engine("sqlite://").connect() as nothing:
-    made = produce_migrations(MigrationContext.configure(nothing), schema.complete("sqlite", "postgresql"))
+    made = produce_migrations(MigrationContext.configure(nothing), schema.with_dialect_options("sqlite", "postgresql"))
 print(render_python_code(made.upgrade_ops))
 """
 
