@@ -29,7 +29,7 @@ log = logs.get("rules")
 class Rulebook:
     """Holds the current rule set. `current` and `poll` may be used from any thread.
 
-    failing: runs the `tests:` of a set and returns a sentence for each that fails.
+    failed_tests: runs the `tests:` of a set and returns a sentence for each that fails.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ _TAKEN: Final = "is waiting to be routed already, or its body is gone (BRIDGE_RE
 
 @dataclass(frozen=True, slots=True)
 class BulkAction:
-    """An action on many rows of one kind. does, did: verbs of a sentence such as `5 goals are cancelled`.
+    """An action on many rows of one kind. does: the verb of a sentence such as `5 goals are cancelled`.
 
     fine: the outcomes that mean that something was done.
     """

@@ -384,7 +384,7 @@ def save(folder: Path, stored: StoredFile, text: str) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Let one process on this machine save at a time."""
+    """Let one save at a time through, among all processes on this machine."""
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)

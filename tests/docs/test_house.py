@@ -12,6 +12,7 @@ from docs_kit import ROOT
 
 PYPROJECT = (ROOT / "pyproject.toml").read_text()
 _CODE = re.compile(r'^\s+"([A-Z]+\d*)",')
+_EXPLAINED = re.compile(r"(?:\n\n|\n- |\. )([a-z_]+(?:, [a-z_]+)*): ")  # `days, hours: …`
 
 
 def test_every_rule_that_is_off_has_its_reason_beside_it():
@@ -47,6 +48,24 @@ def test_no_class_name_stands_twice():
 def test_no_function_has_more_than_forty_lines():
     functions = _defined(ast.FunctionDef, ast.AsyncFunctionDef)
     assert [f"{file.name}: {node.name}" for file, node in functions if node.end_lineno - node.lineno >= 40] == []
+
+
+def _names_in(node):
+    """The names and words of a definition's code, its docstring apart."""
+    code = [part for child in ast.iter_child_nodes(node) if child is not node.body[0] for part in ast.walk(child)]
+    values = [value for part in code for _, value in ast.iter_fields(part) if isinstance(value, str)]
+    return {word for value in values for word in re.findall(r"\w+", value)}
+
+
+def test_a_docstring_explains_only_names_that_its_code_has():
+    explained = [
+        (file, node, name)
+        for file, node in _definitions()
+        for names in _EXPLAINED.findall(re.sub(r"(?<!\n)\n(?!\n|- )", " ", ast.get_docstring(node) or ""))
+        for name in names.split(", ")
+    ]
+    assert len(explained) > 500
+    assert [f"{file.name}: {node.name}: {name}" for file, node, name in explained if name not in _names_in(node)] == []
 
 
 def test_an_adr_is_at_most_forty_lines():

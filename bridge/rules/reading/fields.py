@@ -3,7 +3,7 @@
 The samples are never complete, and providers add fields, so nothing found here is a reason to refuse a file.
 
 `docs.fields` writes fields.json. There, a field's kind is `b` (true or false), `n` (a number), `s` (a string, followed
-by the words that it takes) or `o` (anything else); the fields of a list's elements are below `*`.
+by the words that it takes), `?` (no sample shows it) or `o` (anything); the fields of a list's elements are below `*`.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Unfinished:
 
 
 def spans(recorded: str | None) -> tuple[Span, ...]:
-    """Every reported restore, the latest last. known: the fact in which they are recorded."""
+    """Every reported restore, the latest last. recorded: the fact that holds them."""
     return () if recorded is None else tuple(Span(*span) for span in json.loads(recorded))
 
 

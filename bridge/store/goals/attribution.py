@@ -102,17 +102,18 @@ def through(provenance: str | None) -> str:
 
 
 def _causes(conn: Connection, unnamed: list[Any]) -> tuple[tuple[str, str, int], ...]:
-    """Why these have no visitor, the commonest cause first.
-
-    strangers: DataFast does not know the visitor they name. other_ids: there is a different id at that path. nothing:
-    there is no candidate.
-    """
+    """Why these have no visitor, the commonest cause first: (cause, path, how many)."""
     traces = {row.id: row.trace for row in conn.execute(_TRACES, {"ids": [row.event_id for row in unnamed]})}
     counts = Counter(_cause(row, traces.get(row.event_id)) for row in unnamed)
     return tuple((cause, path, count) for (cause, path), count in counts.most_common())
 
 
 def _cause(row: Any, trace: str | None) -> tuple[str, str]:
+    """The cause, and the path concerned, if any.
+
+    strangers: DataFast does not know the visitor it names. other_ids: there is a different id at that path. nothing:
+    there is no candidate.
+    """
     if row.visitor is not None:
         return "strangers", ""
     elements = json.loads(trace).get("elements", ()) if trace else ()

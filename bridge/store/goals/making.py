@@ -258,7 +258,7 @@ def _merge_into(
 ) -> tuple[Row[Any] | None, dict[str, Any] | None]:
     """The existing goal, if any, and the columns that it takes from this draft; None: it takes nothing.
 
-    born: the columns that the draft would have as a new goal. write: whether to write them now.
+    initial: the columns that the draft would have as a new goal. write: whether to write them now.
     """
     place = dict(zip(("of", "once"), draft.place, strict=True))
     goal = conn.execute(_BY_PLACE if write else _FIND, place).one_or_none()
