@@ -42,9 +42,9 @@ T = TypeVar("T")
 
 FORGOTTEN: Final = "forgotten"  # a goal's reason, and the beginning of an event's
 CUT: Final = "cut by a person"  # why a person's key no longer links anything
-_REQUESTED: Final = "forgotten at a person's request on {} UTC"
+_REQUEST_REASON: Final = "forgotten at a person's request on {} UTC"
 MENTIONED: Final = "together with a person whom the event only mentioned"  # the end of such an event's reason
-_MENTIONED: Final = f"forgotten on {{}} UTC, {MENTIONED}"
+_MENTION_REASON: Final = f"forgotten on {{}} UTC, {MENTIONED}"
 NOT_SCRUBBED: Final = (
     "The file still holds freed pages: stop the bridge and run `sqlite3 FILE VACUUM` to overwrite them."
 )
@@ -232,7 +232,7 @@ def remove(conn: Connection, person: Person, matches: Callable[[str], object] = 
     if conn.dialect.name == "sqlite":
         conn.execute(text("PRAGMA secure_delete = ON"))
     at = f"{datetime.fromtimestamp(clock.read_ms(conn) / 1000, UTC):%Y-%m-%d %H:%M}"
-    why = _REQUESTED.format(at)
+    why = _REQUEST_REASON.format(at)
     visitors = person.visitors | _borrowed(conn, person)
     ids = {name.rpartition(":")[2] for name in person.keys} | person.visitors
     for chunk in _chunks(sorted(person.goals)):
@@ -243,7 +243,7 @@ def remove(conn: Connection, person: Person, matches: Callable[[str], object] = 
     for chunk in _chunks(sorted(person.events)):
         conn.execute(update(events).where(events.c.id.in_(chunk)).values(_EMPTY_EVENT | {"reason": why}))
         _delete(conn, chunk, link_events.c.event_id)
-    _empty_mentions(conn, sorted(person.mentions), matches, _MENTIONED.format(at))
+    _empty_mentions(conn, sorted(person.mentions), matches, _MENTION_REASON.format(at))
     _forget_keys(conn, sorted(person.keys))
     for named in _chunks(sorted(visitors)):
         _delete(conn, named, link_visitors.c.visitor, unknown.c.visitor, proofs.c.visitor)
