@@ -52,7 +52,7 @@ def keys(source: Source, envelope: Envelope, document: Document, matching: Match
             if len(found) == KEYS_PER_EVENT:
                 break
     for new_key in people.keys(source, envelope, document, matching) if source.people else ():
-        if len(found) == KEYS_PER_EVENT + PEOPLE_PER_EVENT:
+        if new_key.text not in found and len(found) == KEYS_PER_EVENT + PEOPLE_PER_EVENT:
             break
         if new_key.sure or new_key.text not in found:
             found[new_key.text] = new_key

@@ -10,7 +10,7 @@ from identity_kit import ALICE, rule_set, stripe_event
 from bridge import identity
 from bridge.identity import people
 from bridge.identity.keys import BadBinding, binding, linking_types
-from bridge.model import Document, Envelope, LinkSpec, Source, VerifySpec
+from bridge.model import Document, Envelope, LinkSpec, PersonSpec, Source, VerifySpec
 from bridge.rules import compile_path
 
 RULES = rule_set(
@@ -395,6 +395,16 @@ def test_of_one_event_ten_people_are_read_beside_forty_keys():
     assert len(found) - len(users) <= 40
     assert users[:10] == [f"u_{number}" for number in range(10)]
     assert len(found) <= 50
+
+
+def test_a_later_place_makes_a_user_sure_although_no_further_key_is_kept():
+    places = (PersonSpec("reference", (compile_path("refs"),)), PersonSpec("user", (compile_path("users"),)))
+    source = sender(("a", "a"), ("b", "b"), people=places)
+    users = [f"u_{number}" for number in range(10)]
+    body = {"a": list(range(1, 21)), "b": list(range(1, 21)), "refs": users, "users": ["u_3", "u_99", "u_4"]}
+    found = identity.keys(source, Envelope("x"), Document(body))
+    assert [key.id for key in found if key.is_person] == users
+    assert [key.id for key in found if key.is_person and key.sure] == ["u_3"]
 
 
 def test_nobody_is_recognised_by_what_is_switched_off():
