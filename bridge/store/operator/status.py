@@ -238,7 +238,7 @@ def record_stop(conn: Connection, id_: str) -> None:
 def heartbeats(conn: Connection, within_ms: int) -> list[Heartbeat]:
     """The processes seen within this time, the latest first."""
     query = select(workers).where(workers.c.seen_at_ms >= now_ms() - within_ms).order_by(workers.c.seen_at_ms.desc())
-    return [Heartbeat(*row) for row in conn.execute(query)]
+    return [Heartbeat(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - SQLAlchemy's public name
 
 
 # --------------------------------------------------------------------------------------------------------- look
