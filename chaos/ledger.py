@@ -27,6 +27,7 @@ LEGAL = {
     ("unconfirmed", "pending"),
     ("unconfirmed", "held"),
 }
+BY_FORMER = {("pending", "leased"), ("leased", "pending"), ("leased", "sending")}  # f44b843 recorded an attempt later
 BY_CLOCK = {("pending", "held"), ("held", "pending")}  # too old by a clock that jumped, and not too old after all
 
 WAITING = ("parked", "pending", "leased", "sending", "unconfirmed")

@@ -210,7 +210,7 @@ class Run:
         self.facts["states"] = {
             row[0]: row[1] for row in self.database.rows("SELECT state, count(*) FROM goals GROUP BY state")
         }
-        legal = ledger.LEGAL | (ledger.BY_CLOCK if self.plan.mode == "clock" else set())
+        legal = ledger.LEGAL | {"clock": ledger.BY_CLOCK, "upgrade": ledger.BY_FORMER}.get(self.plan.mode, set())
         return ledger.compare(self.database, self.events, self.acknowledged, recorded, legal)
 
 
