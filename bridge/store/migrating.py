@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from sqlalchemy import inspect, text
 
-from bridge.errors import SchemaError, StoreLocked
+from bridge.errors import SchemaError, StoreConflict, StoreLocked
 from bridge.store import schema
 from bridge.store.database.begin import ANSWER_S, limit
 from bridge.store.database.engine import Store, open  # noqa: A004 - the store's own
@@ -134,7 +134,7 @@ def migrate(
 ) -> bool:
     """Create or upgrade the tables. False: nothing to do; the tables of a later release are left unchanged.
 
-    patience_s: how long to wait for another process's lock (at least as long as any write waits). on_wait: called
+    patience_s: how long to wait for another process's locks (at least as long as any write waits). on_wait: called
     once, with the reason, if it has to wait. A rollback to the previous release must work: its start and its release
     phase find the later release's tables.
     """
@@ -155,7 +155,7 @@ def _migrate(store: Store, patience_s: float | None, on_wait: Callable[[str], No
                 return False  # without waiting for transactions that are writing
             with store.write() as conn:
                 return _upgrade(conn)
-        except StoreLocked as error:
+        except (StoreConflict, StoreLocked) as error:  # in use; or a release that is running met it in a deadlock
             if time.monotonic() > until:
                 raise
             if on_wait is not None:

@@ -305,6 +305,31 @@ def test_a_backup_delays_a_migration_and_keeps_no_event_waiting(postgres):
     postgres.drop(name)
 
 
+def test_a_migration_that_ends_a_deadlock_with_a_running_release_is_tried_again(postgres):
+    """It locks the tables in the order of their names, and a transaction may need the same ones in another order."""
+    name = postgres.create()
+    opened = bridge_store.open(postgres.url(name))
+    with opened.write() as conn:
+        former(conn, "0001")
+    done, said = [], []
+    with psycopg.connect(postgres.url(name).replace("+psycopg", "")) as running:
+        running.execute("SET deadlock_timeout = '1min'")  # so the migration is the one that gives way
+        running.execute("LOCK TABLE goals IN ROW EXCLUSIVE MODE")
+        migration = threading.Thread(
+            target=lambda: done.append(bridge_store.migrate(postgres.url(name), on_wait=said.append))
+        )
+        migration.start()
+        waiting = "SELECT 1 FROM pg_locks WHERE relation = 'goals'::regclass AND NOT granted"
+        while running.execute(waiting).fetchone() is None:
+            time.sleep(0.01)
+        running.execute("LOCK TABLE attempts IN ROW EXCLUSIVE MODE")
+    migration.join(30)
+    assert (done, len(said)) == ([True], 1)
+    assert "deadlock" in said[0]
+    opened.close()
+    postgres.drop(name)
+
+
 def test_processes_that_migrate_at_once_wait_for_each_other(empty_url):
     done = []
 
