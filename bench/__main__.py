@@ -15,13 +15,26 @@ import statistics
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
-from bench import backtest, claims, console, events, half_million, links, load, micro, node_red, routing, servers
+from bench import (
+    against,
+    backtest,
+    claims,
+    console,
+    events,
+    half_million,
+    links,
+    load,
+    micro,
+    node_red,
+    routing,
+    servers,
+)
 
 CONNECTIONS = 32
+COUNTS = {True: 2_000, False: 20_000}  # events, in a quick run and in a full one
 ROUNDS = 5
 UNLIMITED = "1000000"  # goals per minute
 # Every goal is recorded, and its answer comes too late or never: the acks must not notice.
@@ -94,7 +107,7 @@ def bench_acks(report: Report, name: str, folder: str, database: str, count: int
         report.add(f"{name}: memory at rest (PSS)", servers.pss_mb(pid), "MB")
         for rate in (100, 200):
             result = load.open_loop(port, events.requests(rate * 10, first=10_000_000 * rate), rate)
-            _all_ok(result)
+            load.require_ok(result)
             report.add(f"{name}: ack p50 at {rate}/s, destination hangs", result.quantile_ms(0.5), "ms")
             report.add(f"{name}: ack p99 at {rate}/s, destination hangs", result.quantile_ms(0.99), "ms")
         bench_flood(report, name, port, pid, count, peer_ports)
@@ -112,8 +125,8 @@ def bench_flood(report: Report, name: str, port: int, pid: int, count: int, peer
             rates[peer].append(load.closed_loop(peer_port, events.requests(share), CONNECTIONS).per_second)
         before = servers.cpu_s(pid)
         result = load.closed_loop(port, events.requests(share, first=share * number), CONNECTIONS)
-        _all_ok(result)
-        _wait_routed(port)
+        load.require_ok(result)
+        servers.wait_routed(port)
         cpu_s += servers.cpu_s(pid) - before
         rates[""].append(result.per_second)
     report.add(f"{name}: acknowledged and durable", statistics.median(rates[""]), "/s")
@@ -122,25 +135,6 @@ def bench_flood(report: Report, name: str, port: int, pid: int, count: int, peer
         report.add(f"{peer}", statistics.median(rates[peer]), "/s")
         report.add(f"{name}: acknowledged and durable, against {peer}", ratio, "×")
     report.add(f"{name}: CPU per event, receive + route", cpu_s * 1000 / count, "ms")
-
-
-def _all_ok(result: load.Result) -> None:
-    if set(result.statuses) != {200}:
-        raise SystemExit(f"not every answer was 200: {result.statuses}")
-
-
-def _wait_routed(port: int) -> None:
-    """Wait until /metrics says that no event waits to be routed."""
-    for _ in range(1200):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-            text = answer.read().decode()
-        waiting = [
-            line for line in text.splitlines() if line.startswith("bridge_events{") and 'state="received"' in line
-        ]
-        if not waiting or all(float(line.rpartition(" ")[2]) == 0 for line in waiting):
-            return
-        time.sleep(0.1)
-    raise SystemExit("the events were not routed within two minutes")
 
 
 def bench_delivery(report: Report, name: str, folder: str, database: str, count: int) -> None:
@@ -153,13 +147,13 @@ def bench_delivery(report: Report, name: str, folder: str, database: str, count:
         for number in range(30):
             [request] = events.requests(1, first=900_000_000 + number, type="checkout.session.completed", visitor=True)
             sent_ms = time.time() * 1000
-            _all_ok(load.closed_loop(port, [request], 1))
-            waits.append(_arrivals_ms(destination, number + 1)[-1] - sent_ms)
+            load.require_ok(load.closed_loop(port, [request], 1))
+            waits.append(servers.arrivals_ms(destination, number + 1)[-1] - sent_ms)
             time.sleep(0.05)
         before = servers.cpu_s(pid)
         many = events.requests(count, first=910_000_000, type="checkout.session.completed", visitor=True)
-        _all_ok(load.closed_loop(port, many, CONNECTIONS))
-        arrived_ms = _arrivals_ms(destination, 30 + count)[30:]
+        load.require_ok(load.closed_loop(port, many, CONNECTIONS))
+        arrived_ms = servers.arrivals_ms(destination, 30 + count)[30:]
         cpu_s = servers.cpu_s(pid) - before
     report.add(f"{name}: CPU per event, from its webhook to the delivered goal", cpu_s * 1000 / count, "ms")
     later = arrived_ms[count // 2 :]  # before, webhooks still came
@@ -173,55 +167,50 @@ def bench_delivery(report: Report, name: str, folder: str, database: str, count:
     )
 
 
-def _arrivals_ms(port: int, count: int) -> list[float]:
-    """Wait for this many goals; return when each arrived, oldest first."""
-    until = time.monotonic() + 120
-    while time.monotonic() < until:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/__fake__/events?since={count - 1}") as answer:
-            arrived = json.load(answer)["count"] >= count
-        if arrived:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/__fake__/events") as answer:
-                return sorted(float(event["at_ms"]) for event in json.load(answer)["events"])
-        time.sleep(0.003)
-    raise SystemExit("a goal did not arrive within two minutes")
+PARTS = {  # each with how many events in a quick run, and in a full one
+    "routing": (routing.run, 1_000, 5_000),
+    "backtest": (backtest.run, 1_000, 10_000),
+    "claims": (claims.run, 20_000, 1_000_000),
+    "links": (links.run, 50_000, 1_000_000),
+    "half-million": (half_million.run, 50_000, 500_000),
+    "console": (console.run, 50_000, 1_000_000),
+}
+
+
+def measure(report: Report, folder: str, databases: dict[str, str], only: str | None, *, quick: bool) -> None:
+    """Measure everything, or only one part."""
+    count = COUNTS[quick]
+    if only in (None, "micro"):
+        bench_micro(report)
+    if only in (None, "acks"):
+        for name, database in databases.items():
+            bench_acks(report, name, folder, database, count)
+    if only in (None, "delivery"):
+        for name, database in databases.items():
+            bench_delivery(report, name, folder, database, count // 10)
+    for part, (run, few, many) in PARTS.items():
+        for name, database in databases.items() if only in (None, part) else ():
+            own = servers.own_database(database, part)
+            run(report.add, name, folder, own, few if quick else many)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the events")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
-    parser.add_argument(
-        "--only",
-        choices=("micro", "acks", "delivery", "routing", "backtest", "claims", "links", "half-million", "console"),
-        help="one part",
-    )
+    parser.add_argument("--only", choices=("micro", "acks", "delivery", *PARTS), help="one part")
+    parser.add_argument("--against", metavar="REVISION", help="only compare with this earlier release, by turns")
     options = parser.parse_args()
     report = Report()
-    count = 2_000 if options.quick else 20_000
     print(f"Python {platform.python_version()}, {platform.machine()}\n")
     compileall.compile_dir(servers.ROOT / "bridge", quiet=1)  # as it is installed: else each start compiles, in 0.4 s
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, servers.postgres() as postgres:
         databases = {"SQLite": f"sqlite:///{folder}/bench.db", "PostgreSQL": postgres}
-        if options.only in (None, "micro"):
-            bench_micro(report)
-        if options.only in (None, "acks"):
+        if options.against:
             for name, database in databases.items():
-                bench_acks(report, name, folder, database, count)
-        if options.only in (None, "delivery"):
-            for name, database in databases.items():
-                bench_delivery(report, name, folder, database, count // 10)
-        parts = (
-            ("routing", routing.run, 1_000, 5_000),
-            ("backtest", backtest.run, 1_000, 10_000),
-            ("claims", claims.run, 20_000, 1_000_000),
-            ("links", links.run, 50_000, 1_000_000),
-            ("half-million", half_million.run, 50_000, 500_000),
-            ("console", console.run, 50_000, 1_000_000),
-        )
-        for part, run, few, many in parts:
-            for name, database in databases.items() if options.only in (None, part) else ():
-                own = servers.own_database(database, part)
-                run(report.add, name, folder, own, few if options.quick else many)
+                against.run(report.add, name, folder, database, COUNTS[options.quick], options.against)
+        else:
+            measure(report, folder, databases, options.only, quick=options.quick)
     if options.json:
         with open(options.json, "w") as file:
             json.dump([asdict(figure) for figure in report.figures], file, indent=1, ensure_ascii=False)

@@ -128,3 +128,9 @@ def open_loop(port: int, requests: list[bytes], per_second: float) -> Result:
             key.data.socket.close()
     result.duration_s = time.perf_counter() - started
     return result
+
+
+def require_ok(result: Result) -> None:
+    """End the run unless every answer was 200."""
+    if set(result.statuses) != {200}:
+        raise SystemExit(f"not every answer was 200: {result.statuses}")

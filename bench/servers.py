@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -63,14 +64,17 @@ def process(arguments: list[str], settings: dict[str, str], folder: str) -> Iter
 
 
 @contextlib.contextmanager
-def bridge(folder: str, database: str, destination_port: int, **more: str) -> Iterator[tuple[int, int, float]]:
-    """(port, pid of the master, seconds from start to the first 200)."""
+def bridge(
+    folder: str, database: str, destination_port: int, root: Path = ROOT, /, **more: str
+) -> Iterator[tuple[int, int, float]]:
+    """(port, pid of the master, seconds from start to the first 200). root: the folder of the release to run."""
     port = free_port()
     settings = {
         "PORT": str(port),
         "BRIDGE_HOST": "127.0.0.1",
         "DATABASE_URL": database,
-        "BRIDGE_MAPPINGS": str(ROOT / "mappings"),
+        "PYTHONPATH": str(root),
+        "BRIDGE_MAPPINGS": str(root / "mappings"),
         "STRIPE_WEBHOOK_SECRET": SECRET,
         "DATAFAST_API_KEY": KEY,
         "DATAFAST_API_URL": f"http://127.0.0.1:{destination_port}/api/v1",
@@ -124,6 +128,20 @@ def wait_for_webhooks(port: int, within_s: float = 60.0) -> None:
     raise RuntimeError(f"nothing takes webhooks on port {port}")
 
 
+def wait_routed(port: int) -> None:
+    """Wait until /metrics says that no event waits to be routed."""
+    for _ in range(1200):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            text = answer.read().decode()
+        waiting = [
+            line for line in text.splitlines() if line.startswith("bridge_events{") and 'state="received"' in line
+        ]
+        if not waiting or all(float(line.rpartition(" ")[2]) == 0 for line in waiting):
+            return
+        time.sleep(0.1)
+    raise SystemExit("the events were not routed within two minutes")
+
+
 @contextlib.contextmanager
 def sandbox(folder: str, *arguments: str) -> Iterator[int]:
     """A DataFast that takes everything; its port."""
@@ -131,6 +149,19 @@ def sandbox(folder: str, *arguments: str) -> Iterator[int]:
     with process(["bridge", "sandbox", "--port", str(port), "--key", KEY, *arguments], {}, folder):
         _listening(port)
         yield port
+
+
+def arrivals_ms(port: int, count: int) -> list[float]:
+    """Wait until the sandbox has this many goals; return when each arrived, oldest first."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/__fake__/events?since={count - 1}") as answer:
+            arrived = json.load(answer)["count"] >= count
+        if arrived:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/__fake__/events") as answer:
+                return sorted(float(event["at_ms"]) for event in json.load(answer)["events"])
+        time.sleep(0.003)
+    raise SystemExit("a goal did not arrive within two minutes")
 
 
 @contextlib.contextmanager

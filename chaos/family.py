@@ -37,6 +37,19 @@ def answers(port: int) -> bool:
     return False
 
 
+def check_out(revision: str, folder: Path) -> Path:
+    """Write the files of a Git revision into a folder of their own; return it."""
+    archive = subprocess.run(
+        ["git", "archive", "--end-of-options", revision], check=False, cwd=ROOT, capture_output=True
+    )
+    if archive.returncode != 0:
+        raise SystemExit(f"Git cannot check out the release {revision!r}: {archive.stderr.decode().strip()}")
+    into = folder / f"release-{revision.replace('/', '-')}"
+    into.mkdir(exist_ok=True)
+    subprocess.run(["tar", "-x", "-C", str(into)], input=archive.stdout, check=True)
+    return into
+
+
 class Member:
     """One process of a run. port: None if it does not listen."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
 import tempfile
 import time
 import urllib.request
@@ -16,7 +15,7 @@ from typing import Any
 
 from chaos import ledger, plan
 from chaos.databases import Database
-from chaos.family import ROOT, Family, Member, free_port, wait
+from chaos.family import ROOT, Family, Member, check_out, free_port, wait
 from chaos.sender import Sender, Span, slowest_s
 
 Say = Callable[[str], None]
@@ -219,7 +218,7 @@ def play(wanted: plan.Plan, folder: Path | None = None, say: Say = quiet) -> tup
     with tempfile.TemporaryDirectory(prefix="chaos-") as made:
         place = folder or Path(made)
         began = time.monotonic()
-        former = _check_out(wanted.former, place) if wanted.former else ROOT
+        former = check_out(wanted.former, place) if wanted.former else ROOT
         with Database(wanted.database, place, former) as database:
             run = Run(wanted, place, database, say, former)
             result = run.play()
@@ -236,15 +235,6 @@ def play(wanted: plan.Plan, folder: Path | None = None, say: Say = quiet) -> tup
             **run.facts,
         }
     return result, facts
-
-
-def _check_out(revision: str, folder: Path) -> Path:
-    """Write the files of a Git revision into a folder of their own; return it."""
-    files = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-    into = folder / f"release-{revision}"
-    into.mkdir(exist_ok=True)
-    subprocess.run(["tar", "-x", "-C", str(into)], input=files, check=True)
-    return into
 
 
 def holds(wanted: plan.Plan, result: ledger.Ledger) -> bool:
