@@ -104,6 +104,7 @@ def test_no_page_keeps_anybody_out_or_is_wider_than_the_window(browser, shown, v
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_nor_does_any_other_or_in_another_look(browser, shown, seen):
     assert wrong_with(browser, shown, [(path, LOOKS) for path, *_ in seen]) == {}
 

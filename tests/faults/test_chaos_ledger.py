@@ -26,7 +26,6 @@ def play(plan, tmp_path, capsys):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_kills_and_a_bad_destination_lose_nothing(tmp_path, database_url, capsys):
     plan = replace(SHORT, database=database_url, seed=101, faults=15)
     result, facts = play(plan, tmp_path, capsys)
@@ -35,7 +34,6 @@ def test_kills_and_a_bad_destination_lose_nothing(tmp_path, database_url, capsys
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_stops_and_starts_in_order_leave_no_doubt(tmp_path, sqlite_url, capsys):
     plan = replace(SHORT, mode="term", database=sqlite_url, seed=102, faults=0, kills=3)
     result, facts = play(plan, tmp_path, capsys)
@@ -44,7 +42,6 @@ def test_stops_and_starts_in_order_leave_no_doubt(tmp_path, sqlite_url, capsys):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_process_that_slept_through_its_lease_writes_nothing(tmp_path, postgres_url, capsys):
     plan = replace(SHORT, mode="stop", database=postgres_url, seed=103, kills=3, unconfirmed="hold")
     result, _ = play(plan, tmp_path, capsys)
@@ -64,7 +61,6 @@ def test_a_ledger_with_a_fault_does_not_hold():
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_an_outage_costs_its_probes_and_drains_at_the_pace():
     """A probe every five minutes and a dozen tries while the pause grows: over a day 298 for 3,000 events, below 1.1.
 

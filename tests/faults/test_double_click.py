@@ -78,7 +78,6 @@ def all_goals(store):
         return conn.execute(select(schema.goals).order_by(schema.goals.c.id)).all()
 
 
-@pytest.mark.timeout(300)
 def test_delivered_goals_get_one_new_generation_each_with_its_own_key(delivered):
     first = all_goals(delivered[0])
     for goal in first:
@@ -92,7 +91,6 @@ def test_delivered_goals_get_one_new_generation_each_with_its_own_key(delivered)
     assert {(goal.state, goal.generation) for goal in made} == {("pending", 2)}
 
 
-@pytest.mark.timeout(300)
 def test_what_was_not_delivered_goes_out_as_itself_and_makes_no_other(stage, delivered):
     goals = all_goals(delivered[0])
     for goal, state in zip(goals, ("held", "rejected", "expired", "cancelled", "pending"), strict=True):
@@ -102,7 +100,6 @@ def test_what_was_not_delivered_goes_out_as_itself_and_makes_no_other(stage, del
     assert [(goal.state, goal.attempts) for goal in all_goals(delivered[0])] == [("pending", 0)] * len(goals)
 
 
-@pytest.mark.timeout(300)
 def test_an_event_is_put_back_once(stage, delivered):
     ids = [number for (number,) in stage.sql("SELECT id FROM events")]
     for number in ids:
@@ -111,7 +108,6 @@ def test_an_event_is_put_back_once(stage, delivered):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_commands_that_run_at_once_beside_a_worker_send_once_more_altogether(stage):
     web = stage.web()
     assert stage.post(web, checkout(1)).status_code == 200

@@ -51,7 +51,6 @@ def proofs(trace):
 
 
 @needs_strace
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("worker", [pytest.param("off", marks=pytest.mark.long), "inline"])
 def test_the_log_is_synced_before_each_answer(sqlite_stage, worker):
     stage = sqlite_stage
@@ -88,7 +87,6 @@ def test_a_trace_without_a_sync_is_noticed():
     assert list(proofs(lines + lines.splitlines()[-1])) == [True, False]
 
 
-@pytest.mark.timeout(300)
 def test_what_is_acknowledged_survives_that_the_process_and_its_log_writers_die(sqlite_stage):
     """The database as it lies on the disk at the moment of the 200, read by somebody else."""
     stage = sqlite_stage
@@ -114,7 +112,6 @@ def test_what_is_acknowledged_survives_that_the_process_and_its_log_writers_die(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("setting", ["off", pytest.param("on", marks=pytest.mark.long)])
 def test_the_acknowledging_transaction_waits_for_the_disk_whatever_the_servers_default(
     postgres, postgres_stage, setting

@@ -194,7 +194,6 @@ def test_behind_a_pooler_nothing_is_prepared(postgres_url):
 
 @pytest.mark.long
 @needs_pgbouncer
-@pytest.mark.timeout(300)
 def test_a_session_pool_of_two_routes_and_sends(postgres_stage):
     """It lets everybody in, and the third one waits until one of the first two leaves."""
     stage = postgres_stage

@@ -37,7 +37,6 @@ def large(number):
     return event(f"evt_{number}", "customer.updated", {"id": f"cus_{number}", "note": "x" * 200_000})
 
 
-@pytest.mark.timeout(300)
 def test_a_full_disk_is_503_and_over_when_there_is_room_again(sqlite_stage):
     stage = sqlite_stage
     web = stage.web(BRIDGE_WORKER="off")
@@ -62,7 +61,6 @@ def test_a_full_disk_is_503_and_over_when_there_is_room_again(sqlite_stage):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_disk_without_any_room_is_red_for_a_monitor_until_there_is_some(sqlite_stage):
     stage = sqlite_stage
     web = stage.web()
@@ -92,7 +90,6 @@ conn.execute("ROLLBACK")
 """
 
 
-@pytest.mark.timeout(300)
 def test_a_lock_that_another_process_holds_is_503_within_three_seconds(sqlite_stage):
     stage = sqlite_stage
     web = stage.web(BRIDGE_WORKER="off")

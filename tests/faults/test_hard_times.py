@@ -84,7 +84,6 @@ def over(stage, webs, *marks):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_privileges_that_are_missing_or_taken_away(stage, admin):
     early = start_meanwhile(stage, "early")
     wait(lambda: "forbids" in early.log_file.read_text(), 30, "it says why it waits")
@@ -109,7 +108,6 @@ def test_privileges_that_are_missing_or_taken_away(stage, admin):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_server_that_refuses_writes_has_no_room_or_freezes(stage, admin, postgres):
     grant(admin)
     web = stage.web()
@@ -162,7 +160,6 @@ def tell(pids, what):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_everybody_is_thrown_out_again_and_again(stage, admin):
     grant(admin)
     web = stage.web()
@@ -189,7 +186,6 @@ def test_everybody_is_thrown_out_again_and_again(stage, admin):
     assert len(stage.recorded()) == len(set(stage.recorded()))
 
 
-@pytest.mark.timeout(300)
 def test_low_time_limits_of_the_role_do_not_matter(stage, admin):
     grant(admin)
     for setting, limit in (

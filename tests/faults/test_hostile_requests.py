@@ -58,7 +58,6 @@ def test_each_forgery_is_made_from_a_request_that_would_be_accepted():
             assert application.ask(good) == 200
 
 
-@pytest.mark.timeout(300)
 def test_bytes_that_are_no_request_leave_the_server_whole(sqlite_stage, capsys):
     web = sqlite_stage.web(BRIDGE_WORKER="off")
     said = hostile.ask_raw(web.port, 1_000, SEED)

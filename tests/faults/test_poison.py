@@ -44,7 +44,6 @@ def problems(web):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_mended_by_replay(stage):
     short = {"BRIDGE_LEASE": "400ms", "BRIDGE_DEADLINE": "200ms"}
     web = stage.web(BRIDGE_WORKER="off", **short)
@@ -73,7 +72,6 @@ def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_an_event_on_which_a_rule_raises_is_quarantined_at_once_and_mended_by_replay(stage):
     web = stage.web(BRIDGE_WORKER="off")
     for number in ("a", "poison", "b"):

@@ -45,7 +45,6 @@ class Gone:
             self.server.ensure_postgres_running()
 
 
-@pytest.mark.timeout(300)
 def test_a_server_that_is_gone_is_503_and_all_goes_on_when_it_is_back(postgres, stage):
     web = stage.web()
     (pid,) = web.children()
@@ -72,7 +71,6 @@ def test_a_server_that_is_gone_is_503_and_all_goes_on_when_it_is_back(postgres, 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_server_that_falls_over_under_load_loses_nothing_that_was_acknowledged(postgres, stage):
     web = stage.web()
     over = threading.Event()
@@ -106,7 +104,6 @@ def test_a_server_that_falls_over_under_load_loses_nothing_that_was_acknowledged
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_process_keeps_five_connections_at_most(stage):
     """Each receives, routes, delivers and looks after itself, and is asked for all that it can tell meanwhile."""
     names = ("one", "two")
@@ -138,7 +135,6 @@ def test_a_process_keeps_five_connections_at_most(stage):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_one_event_sent_many_times_at_once_to_two_processes_is_one_goal(stage):
     """`make chaos MODE=same` does it a thousand times on four."""
     webs = [stage.web("one"), stage.web("two")]

@@ -12,7 +12,6 @@ from chaos.plan import Plan
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_the_documented_back_up_and_restore_lose_and_double_nothing(tmp_path, database_url):
     plan = Plan(mode="restore", events=45, faults=10, seed=201, senders=4, drain_s=120)
     lines = []

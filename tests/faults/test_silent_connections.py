@@ -60,7 +60,6 @@ def acks_again(stage, web, mark, *, red=True):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_connections_that_fall_silent_for_good(postgres_stage, relay):
     """Between two transactions; and at a COMMIT, which is done and nobody hears of it, or never reaches the server."""
     stage = postgres_stage
@@ -84,7 +83,6 @@ def test_connections_that_fall_silent_for_good(postgres_stage, relay):
 
 @pytest.mark.long
 @needs_pgbouncer
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mode", ["transaction", pytest.param("session", marks=pytest.mark.long)])
 def test_behind_pgbouncer(postgres_stage, relay, mode):
     """The relay is between pgbouncer and the server: pgbouncer's own connections fall silent."""
@@ -104,7 +102,6 @@ def test_behind_pgbouncer(postgres_stage, relay, mode):
 
 @pytest.mark.long
 @needs_pgbouncer
-@pytest.mark.timeout(300)
 def test_a_failover_whose_old_server_stays_up_read_only(postgres, postgres_stage, relay):
     """The address moves; connections to the old server stay open, the bridge's own and those that a pooler keeps."""
     stage = postgres_stage
@@ -130,7 +127,6 @@ def test_a_failover_whose_old_server_stays_up_read_only(postgres, postgres_stage
 
 
 @needs_pgbouncer
-@pytest.mark.timeout(120)
 def test_pgbouncer_that_met_a_read_only_server_first(postgres, postgres_stage, relay):
     """It repeats to everybody what that server said of itself, and keeps its connections to it."""
     name = told(postgres_stage)["dbname"]

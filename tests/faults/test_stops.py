@@ -16,7 +16,6 @@ from chaos.run import ROOT
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_stop_that_comes_right_after_the_fork_is_heard(sqlite_stage):
     """The server's handler, inherited by the worker, swallowed it; after 20 s the worker was killed while sending."""
     stage, port = sqlite_stage, free_port()
@@ -41,7 +40,6 @@ def heaps(pid):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc makes a heap for each thread")
 def test_the_threads_of_a_worker_share_one_heap(sqlite_stage):
     stage = sqlite_stage
@@ -53,7 +51,6 @@ def test_the_threads_of_a_worker_share_one_heap(sqlite_stage):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_worker_gives_its_leases_back_and_ends_in_time(stage):
     web = stage.web(BRIDGE_WORKER="off")
     for number in range(20):
@@ -73,7 +70,6 @@ def test_a_worker_gives_its_leases_back_and_ends_in_time(stage):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_stop_while_the_database_is_busy_leaves_no_goal_in_doubt(stage):
     """DataFast has answered, but its answer could not be written for longer than a transaction waits."""
     web = stage.web(BRIDGE_DEADLINE="5s", BRIDGE_LEASE="10min")

@@ -140,7 +140,6 @@ def taken(stage, web, mark, count=AT_ONCE, size=0):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_server_that_takes_connections_and_answers_nothing(postgres_stage, wire):
     stage = postgres_stage
     web = stage.web(BRIDGE_WORKER="off", DATABASE_URL=through(wire, stage))
@@ -156,7 +155,6 @@ def test_a_server_that_takes_connections_and_answers_nothing(postgres_stage, wir
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "lock",
     [
@@ -180,7 +178,6 @@ def test_a_lock_that_another_session_of_postgresql_holds(postgres_stage, lock):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_lock_that_another_process_of_sqlite_holds(sqlite_stage):
     stage = sqlite_stage
     web = stage.web(BRIDGE_WORKER="off")
@@ -195,7 +192,6 @@ def test_a_lock_that_another_process_of_sqlite_holds(sqlite_stage):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("size", [0, 40_000])  # the second is read by a thread
 def test_more_at_once_than_there_are_threads(sqlite_stage, size):
     """Each waits for itself, not for a thread that another one keeps: the last of a hundred once heard after 11 s."""
@@ -208,7 +204,6 @@ def test_more_at_once_than_there_are_threads(sqlite_stage, size):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("command", ["serve", "worker"])
 def test_a_stop_while_the_database_answers_nothing_ends_in_time(postgres_stage, wire, command):
     stage = postgres_stage

@@ -62,7 +62,6 @@ class Posting:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_replaced_file_is_red_until_a_restart_and_every_200_is_in_the_file_that_was_there(sqlite_stage):
     stage = sqlite_stage
     file = stage.folder / "bridge.db"
@@ -92,7 +91,6 @@ def test_a_replaced_file_is_red_until_a_restart_and_every_200_is_in_the_file_tha
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_no_goal_leaves_a_file_that_was_moved_and_all_go_when_it_is_back(sqlite_stage):
     stage = sqlite_stage
     file = stage.folder / "bridge.db"

@@ -16,20 +16,17 @@ SHORT = Plan(mode="clock", events=30, seed=301, webs=1, workers=1, senders=4, dr
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_an_hour_ahead_for_two_seconds_keeps_nothing_waiting(tmp_path, database_url):
     play(tmp_path, database_url, replace(clocks.SCENARIOS["hour"], lasts_s=2.0))
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_start_with_a_clock_500_days_ahead_takes_nothing(tmp_path, database_url):
     facts = play(tmp_path, database_url, replace(clocks.SCENARIOS["days-restart"], lasts_s=2.0))
     assert facts["held"] == 0  # all of it goes when the clock is right
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_stop_of_30_days_takes_nothing(tmp_path, database_url):
     facts = play(tmp_path, database_url, clocks.SCENARIOS["stop"])
     assert facts["note"].startswith("The bridge stood still for more than 7 days"), facts

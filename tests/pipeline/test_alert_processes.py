@@ -57,7 +57,6 @@ def looks_again(sql):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_problem_and_a_goal_are_told_once_each_to_a_chat_and_by_mail(machine, given, chat, mail, sql, command):
     webs = [machine.web(given, name, SERVE) for name in ("one", "two")]
     eventually(lambda: sql("UPDATE alert_problems SET began_at_ms = began_at_ms - 30000"), what="no worker runs")
@@ -101,7 +100,6 @@ def test_a_problem_and_a_goal_are_told_once_each_to_a_chat_and_by_mail(machine, 
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_a_process_that_is_killed_while_it_sends_doubles_nothing(machine, given, chat, sql):
     chat.hangs = True
     one = machine.web({**given, "BRIDGE_ALERTS": given["BRIDGE_ALERTS"].split()[0]}, "one", SERVE)

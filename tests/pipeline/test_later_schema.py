@@ -49,7 +49,6 @@ def refund(number):
 
 
 @pytest.mark.long
-@pytest.mark.timeout(300)
 def test_all_that_this_release_does_is_done_on_the_tables_of_the_next(machine, later_url):
     datafast = machine.datafast()
     environ = environment(datafast, later_url)
