@@ -23,6 +23,7 @@ from bridge.errors import StoreError, StoreGone
 from bridge.identity.sentences import NEVER_SEEN
 from bridge.model import (
     IDEMPOTENT,
+    VISITOR_OPTIONAL,
     Claim,
     GoalState,
     Health,
@@ -76,7 +77,7 @@ def decide(outcome: Outcome, claim: Claim, settings: Settings, *, jitter: float)
     match outcome.kind:
         case OutcomeKind.DELIVERED:
             # DataFast does not document whether it refuses payments of unknown visitors.
-            known = claim.goal.kind not in IDEMPOTENT
+            known = claim.goal.kind not in VISITOR_OPTIONAL
             return Settlement(GoalState.DELIVERED, Health.SUCCESS if known else Health.TAKEN)
         case OutcomeKind.REJECTED:
             return _as_answered(outcome, Health.ANSWERED, GoalState.REJECTED)

@@ -120,7 +120,8 @@ class Outage:
 
     # ----------------------------------------------------------------------------------------------- the destination
 
-    def post_goal(self, destination: Any, *, visitor: str, name: str, description: str, metadata: Any) -> Outcome:  # noqa: ARG002
+    def post(self, destination: Any, route: str, body: Any) -> Outcome:  # noqa: ARG002
+        name, description = body["name"], body["description"]
         self.asked_ms.append(self.now_ms)
         self.sent_ms.append(self.now_ms)
         self.now_ms += LATENCY_MS
@@ -129,9 +130,6 @@ class Outage:
         _, at, times = self.recorded.get(description, (name, self.now_ms, 0))
         self.recorded[description] = (name, at, times + 1)
         return Outcome(OutcomeKind.DELIVERED, 200)
-
-    def post_payment(self, destination: Any, body: Any) -> Outcome:  # noqa: ARG002
-        return Outcome(OutcomeKind.REJECTED, message="no payment is made here")
 
     def visitor_goals(self, destination: Any, visitor: str) -> VisitorGoals:  # noqa: ARG002
         self.asked_ms.append(self.now_ms)

@@ -21,6 +21,7 @@ from bridge.alerts import targets
 from bridge.cli import resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import current_screen
+from bridge.datafast import goal as goals_
 from bridge.errors import ProblemsError, SettingsError, StoreError, UsageError
 from bridge.lookup import asking
 from bridge.lookup.step import DEADLINE_MS, STRIPE_URL, fingerprint, is_test
@@ -333,7 +334,7 @@ def _visitor(text: str, settings: Settings) -> str:
 def _try_goal(client: Client, rate_limit: _RateLimit, destination: Destination, visitor: str) -> Iterator[Finding]:
     description = f"bridge doctor {time.time_ns() // 1_000_000}"
     rate_limit.wait(destination)
-    outcome = client.post_goal(destination, visitor=visitor, name=GOAL, description=description, metadata={})
+    outcome = client.post(destination, "goals", goals_.body(visitor, GOAL, description, {}))
     if outcome.kind is OutcomeKind.UNKNOWN_VISITOR:
         yield Finding(
             "fail",

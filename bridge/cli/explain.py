@@ -15,6 +15,7 @@ from bridge import loading, mapping_tests, route, sources
 from bridge.cli import captured, parameters, printing, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, current_screen
+from bridge.datafast.actions import action_of
 from bridge.masking import url_without_password
 from bridge.model import BodyForm
 from bridge.prepare import Preparer
@@ -84,8 +85,8 @@ def print_explanation(screen: Screen, explained: Explained) -> None:
 
 def _print_goal(screen: Screen, explained: Explained, draft: GoalDraft) -> None:
     goal = as_sent(explained, draft)
-    is_goal = draft.planned.kind == "goal"
-    screen.heading(f"Goal {draft.planned.name}" if is_goal else "Payment")
+    kind, is_goal = draft.planned.kind, draft.planned.kind == "goal"
+    screen.heading(f"Goal {draft.planned.name}" if is_goal else kind.capitalize())
     request, metadata = goal["request"], draft.planned.metadata
     facts = [
         *([("Rule", trace.called(goal))] if "origin" in goal else []),
@@ -100,6 +101,5 @@ def _print_goal(screen: Screen, explained: Explained, draft: GoalDraft) -> None:
     screen.facts(facts)
     screen.say("As it would be sent:", indent=2)
     body = {name: value for name, value in request.items() if value is not None}
-    route = "goals" if is_goal else "payments"
-    screen.line(f"    POST {url_without_password(explained.settings.datafast_api_url)}/{route}")
+    screen.line(f"    POST {url_without_password(explained.settings.datafast_api_url)}/{action_of(kind).route}")
     screen.line(f"    {json.dumps(body, ensure_ascii=False)}")

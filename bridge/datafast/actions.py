@@ -15,29 +15,33 @@ from bridge.model import Outcome, OutcomeKind
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bridge.datafast.goal import Sendable
     from bridge.model import Destination, Goal, LookClaim, VisitorGoals
 
 
 class Api(Protocol):
     """What actions and read-backs need of a DataFast client (`bridge.datafast.Client`)."""
 
-    def post_goal(
-        self, destination: Destination, *, visitor: str, name: str, description: str, metadata: Mapping[str, str]
-    ) -> Outcome:
-        """Send one goal. Never raises."""
-
-    def post_payment(self, destination: Destination, body: Mapping[str, Any]) -> Outcome:
-        """Send one payment. Never raises."""
+    def post(self, destination: Destination, route: str, body: Mapping[str, Any]) -> Outcome:
+        """Send one request to a route of the API (`goals`). Never raises."""
 
     def visitor_goals(self, destination: Destination, visitor: str) -> VisitorGoals:
         """Read a visitor's goals back. Never raises."""
 
 
 class Action(Protocol):
-    """What one kind provides: it turns a row into a request, and tells from a read-back which rows arrived."""
+    """What one kind provides: it turns a row into a request, and tells from a read-back which rows arrived.
+
+    route: where it is sent, below the API's URL.
+    """
+
+    route: str
+
+    def body(self, goal: Sendable, now_ms: int) -> Mapping[str, Any]:
+        """The body of the request, within DataFast's limits, if the row is sent at `now_ms`."""
 
     def send(self, api: Api, destination: Destination, goal: Goal, now_ms: int) -> Outcome:
-        """Render a row within DataFast's limits and send it. Never raises."""
+        """Send a row. Never raises."""
 
     def recognize(self, look: LookClaim, answer: VisitorGoals) -> Recognized:
         """The rows of a group that DataFast has, according to a readable answer."""
@@ -46,8 +50,13 @@ class Action(Protocol):
 class _LaterKind:
     """A kind that a later release wrote. This release cannot send it, so the goal is rejected with that reason."""
 
+    route = ""
+
     def __init__(self, kind: str) -> None:
         self._kind = kind
+
+    def body(self, _goal: Sendable, _now_ms: int) -> Mapping[str, Any]:
+        return {}
 
     def send(self, _api: Api, _destination: Destination, _goal: Goal, _now_ms: int) -> Outcome:
         sentence = f'this release of the bridge cannot send a "{self._kind}": upgrade it, then use `goals retry`'

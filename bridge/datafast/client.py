@@ -20,7 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import certifi
 
 from bridge import __version__
-from bridge.datafast import answers, goal
+from bridge.datafast import answers
 from bridge.datafast.answers import Answer, classify
 from bridge.datafast.transport import Exchange, Transport, read_body
 from bridge.model import Outcome, OutcomeKind, VisitorGoals
@@ -64,16 +64,9 @@ class Client:
         tls = ssl.create_default_context(cafile=ca_file or certifi.where()) if secure else None
         self._transport = Transport(max_idle_s=max_idle_ms / 1000, tls=tls)
 
-    def post_goal(
-        self, destination: Destination, *, visitor: str, name: str, description: str, metadata: Mapping[str, str]
-    ) -> Outcome:
-        """Send one goal, as it is."""
-        body = goal.body(visitor, name, description, metadata)
-        return self._ask(destination, "POST", "/goals", body=body)[0]
-
-    def post_payment(self, destination: Destination, body: Mapping[str, Any]) -> Outcome:
-        """Send one payment, as it is."""
-        return self._ask(destination, "POST", "/payments", body=body)[0]
+    def post(self, destination: Destination, route: str, body: Mapping[str, Any]) -> Outcome:
+        """Send a body as it is, to a route of the API: `goals`, `payments`."""
+        return self._ask(destination, "POST", f"/{route}", body=body)[0]
 
     def visitor_goals(self, destination: Destination, visitor: str) -> VisitorGoals:
         """The goals that DataFast has for a visitor."""

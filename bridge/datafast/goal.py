@@ -28,15 +28,15 @@ _DROPPED: Final = str.maketrans("", "", "<>'\"&")  # characters that DataFast re
 class GoalAction:
     """See `bridge.datafast.actions.Action`. Names and values were fitted to the limits when the row was made."""
 
+    route = "goals"
+
+    def body(self, goal: Sendable, now_ms: int) -> dict[str, Any]:
+        """The request for a goal."""
+        return body(goal.visitor, goal.name, goal.description, metadata_to_send(goal, now_ms))
+
     def send(self, api: Api, destination: Destination, goal: Goal, now_ms: int) -> Outcome:
         """Send one goal. Never raises."""
-        return api.post_goal(
-            destination,
-            visitor=goal.visitor,
-            name=goal.name,
-            description=goal.description,
-            metadata=metadata_to_send(goal, now_ms),
-        )
+        return api.post(destination, self.route, self.body(goal, now_ms))
 
     def recognize(self, look: LookClaim, answer: VisitorGoals) -> Recognized:
         """Find the goals of a group among the visitor's."""
@@ -55,8 +55,17 @@ class GoalAction:
         )
 
 
-class Dated(Protocol):
-    """A goal with the time of its event: claimed, or as people see it."""
+class Sendable(Protocol):
+    """The parts of a goal that are sent: claimed, or as people see it. visitor: None or empty if it is not known."""
+
+    @property
+    def visitor(self) -> str | None: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def description(self) -> str: ...
 
     @property
     def metadata(self) -> Mapping[str, str]: ...
@@ -75,7 +84,7 @@ def body(visitor: str | None, name: str, description: str, metadata: Mapping[str
     return written
 
 
-def metadata_to_send(goal: Dated, now_ms: int) -> Mapping[str, str]:
+def metadata_to_send(goal: Sendable, now_ms: int) -> Mapping[str, str]:
     """A goal that is more than an hour late says `occurred_at`, if there is room, because DataFast dates it now."""
     late = now_ms - goal.happened_at_ms > LATE_MS
     if not late or len(goal.metadata) >= KEYS_MAX or "occurred_at" in goal.metadata:

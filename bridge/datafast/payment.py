@@ -15,9 +15,8 @@ from bridge.limits import PAYMENT_FLAGS
 from bridge.model import Outcome, OutcomeKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bridge.datafast.actions import Api
+    from bridge.datafast.goal import Sendable
     from bridge.model import Destination, Goal, LookClaim, VisitorGoals
 
 _RECORDED: Final = re.compile(
@@ -30,21 +29,22 @@ _FORBIDDEN: Final = 403
 class PaymentAction:
     """See `bridge.datafast.actions.Action`. The row's metadata are the payment's fields."""
 
-    def send(self, api: Api, destination: Destination, goal: Goal, _now_ms: int) -> Outcome:
+    route = "payments"
+
+    def body(self, goal: Sendable, _now_ms: int) -> dict[str, Any]:
+        """The request for a payment, from its fields, which the row holds as strings."""
+        fields = goal.metadata
+        written: dict[str, Any] = {"datafast_visitor_id": goal.visitor} if goal.visitor else {}
+        written |= {"timestamp": utc(goal.happened_at_ms), **fields, "amount": _number(fields["amount"])}
+        return written | {flag: True for flag in PAYMENT_FLAGS if flag in fields}
+
+    def send(self, api: Api, destination: Destination, goal: Goal, now_ms: int) -> Outcome:
         """Send one payment. Never raises."""
-        request = body(goal.metadata, goal.visitor, goal.happened_at_ms)
-        return _reinterpreted(api.post_payment(destination, request), destination, goal)
+        return _reinterpreted(api.post(destination, self.route, self.body(goal, now_ms)), destination, goal)
 
     def recognize(self, look: LookClaim, _answer: VisitorGoals) -> Recognized:
         """Nothing shows whether a payment arrived, and nobody needs to know; only rows of a former release get here."""
         return Recognized({}, frozenset(doubtful.goal.id for doubtful in look.goals))
-
-
-def body(fields: Mapping[str, str], visitor: str, happened_at_ms: int) -> dict[str, Any]:
-    """The request, from the fields as the row holds them: strings."""
-    written: dict[str, Any] = {"timestamp": utc(happened_at_ms), **fields, "amount": _number(fields["amount"])}
-    written |= {flag: True for flag in PAYMENT_FLAGS if flag in fields}
-    return {"datafast_visitor_id": visitor, **written} if visitor else written
 
 
 def _number(amount: str) -> int | float:

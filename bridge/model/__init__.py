@@ -28,6 +28,7 @@ from bridge.model.event import (
 from bridge.model.goal import (
     FINAL,
     IDEMPOTENT,
+    VISITOR_OPTIONAL,
     Candidate,
     Claim,
     CompletedGoal,
@@ -73,11 +74,12 @@ from bridge.model.source import (
 )
 
 __all__ = [
-    "FINAL", "IDEMPOTENT", "MISSING", "PERSON_KINDS", "UUID4", "VISITOR_PREFIX", "Ack", "BodyForm", "Candidate",
-    "Claim", "CompletedGoal", "DeliveredGoal", "Derived", "Destination", "Document", "Envelope", "EnvelopeSpec",
-    "Event", "EventCases", "EventState", "ExactFloat", "Follows", "FormerSpec", "Goal", "GoalDraft", "GoalState",
-    "Handshake", "Health", "Json", "Key", "LinkSpec", "LookClaim", "LookDecision", "LookOutcome", "Missing",
-    "NamedValues", "NamedVisitor", "NewEvent", "NotYet", "Outcome", "OutcomeKind", "Path", "PersonSpec", "Place",
-    "PlannedGoal", "ProofClaim", "Readiness", "Reply", "ReplyKind", "Request", "Requirement", "Settled", "Settlement",
-    "SignatureSpec", "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec", "VisitorGoals",
+    "FINAL", "IDEMPOTENT", "MISSING", "PERSON_KINDS", "UUID4", "VISITOR_OPTIONAL", "VISITOR_PREFIX", "Ack",
+    "BodyForm", "Candidate", "Claim", "CompletedGoal", "DeliveredGoal", "Derived", "Destination", "Document",
+    "Envelope", "EnvelopeSpec", "Event", "EventCases", "EventState", "ExactFloat", "Follows", "FormerSpec", "Goal",
+    "GoalDraft", "GoalState", "Handshake", "Health", "Json", "Key", "LinkSpec", "LookClaim", "LookDecision",
+    "LookOutcome", "Missing", "NamedValues", "NamedVisitor", "NewEvent", "NotYet", "Outcome", "OutcomeKind", "Path",
+    "PersonSpec", "Place", "PlannedGoal", "ProofClaim", "Readiness", "Reply", "ReplyKind", "Request", "Requirement",
+    "Settled", "Settlement", "SignatureSpec", "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec",
+    "VisitorGoals",
 ]  # fmt: skip

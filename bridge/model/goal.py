@@ -31,6 +31,7 @@ FINAL: Final = frozenset(map(GoalState, ("delivered", "rejected", "expired", "un
 
 # Kinds that DataFast records only once, however often they are sent: if in doubt, they are sent again, never looked up.
 IDEMPOTENT: Final = ("payment",)
+VISITOR_OPTIONAL: Final = ("payment",)  # kinds that DataFast takes without a visitor, too
 
 
 class Candidate(NamedTuple):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge import loading, mapping_tests, rules, sources
 from bridge.errors import MappingError
+from bridge.limits import PAYMENT
 from bridge.text import count, nearest
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def _file(rule_set: RuleSet, name: str, text: str, folder: str) -> FileReport:
     found = rule_set.rules.get(source, ())
     on = [rule for rule in found if rule.enabled]
     report = FileReport(str(Path(folder) / name), len(on), len(found) - len(on))
-    report.dry, report.payments = sum(rule.dry for rule in on), sum(rule.kind != "goal" for rule in on)
+    report.dry, report.payments = sum(rule.dry for rule in on), sum(rule.kind == PAYMENT for rule in on)
     report.secrets = len(rule_set.sources[source].secrets)
     report.extends = rule_set.mappings[source].extends
     report.shipped = sum(rule.origin == "shipped" and rule.enabled for rule in found)

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.datafast import goal as goals_
-from bridge.datafast import payment
+from bridge.datafast.actions import action_of
 from bridge.identity.choice import FoundVisitor
 from bridge.identity.sentences import best_first, key_in_words
 from bridge.masking import HIDDEN, hidden, names_person, without_addresses
@@ -119,7 +118,7 @@ class EventGoal:
     how: str
     key: str | None
     taught_by: int | None
-    place: str
+    route: str
     fields: tuple[GoalField, ...]
     marks: tuple[str, ...]
     request: str
@@ -334,7 +333,7 @@ def goal_story(detail: GoalDetail, event: EventDetail, moment: Moment, *, person
         how=describe.how_known(goal),
         key=found.key if found else None,
         taught_by=found.event_id if found and found.event_id != goal.event_id else None,
-        place="goals" if goal.kind == "goal" else "payments",
+        route=action_of(goal.kind).route,
         fields=written,
         marks=rest,
         request="\n".join(indented(request, personal=personal)) if request else "",
@@ -345,16 +344,13 @@ def goal_story(detail: GoalDetail, event: EventDetail, moment: Moment, *, person
     )
 
 
-def _request(detail: GoalDetail, moment: Moment) -> dict[str, Any]:
+def _request(detail: GoalDetail, moment: Moment) -> Mapping[str, Any]:
     """The request as last sent, or as it would be sent now."""
     goal = detail.goal
     if describe.forgotten(goal.reason):
         return {}
-    if goal.kind != "goal":
-        return payment.body(goal.metadata, goal.visitor or "", goal.happened_at_ms)
     sent = [attempt.started_at_ms for attempt in detail.attempts if attempt.kind == "send"]
-    metadata = goals_.metadata_to_send(goal, sent[-1] if sent else moment.now_ms)
-    return goals_.body(goal.visitor, goal.name, goal.description, metadata)
+    return action_of(goal.kind).body(goal, sent[-1] if sent else moment.now_ms)
 
 
 def _marks(event: EventDetail, goal: GoalLine) -> list[str]:

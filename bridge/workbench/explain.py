@@ -7,20 +7,32 @@ visitor of its own is shown as waiting for one. `bridge.workbench.why` explains 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bridge import identity, route, sources
 from bridge import settings as settings_
-from bridge.datafast import goal as goals_
-from bridge.datafast import payment
+from bridge.datafast.actions import action_of
 from bridge.errors import SignatureError
+from bridge.model import VISITOR_OPTIONAL
 from bridge.text import ago, count, listing, when
 from bridge.workbench import trace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bridge.model import Event, GoalDraft, Request, Source
     from bridge.prepare import PreparedEvent, Preparer
     from bridge.settings import Settings
+
+
+class _PlannedRow(NamedTuple):
+    """See `bridge.datafast.goal.Sendable`."""
+
+    visitor: str | None
+    name: str
+    description: str
+    metadata: Mapping[str, str]
+    happened_at_ms: int
 
 
 @dataclass(frozen=True)
@@ -97,13 +109,12 @@ def as_sent(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
     }
 
 
-def _request(explained: Explained, draft: GoalDraft) -> dict[str, Any]:
-    """The body that would be sent."""
+def _request(explained: Explained, draft: GoalDraft) -> Mapping[str, Any]:
+    """The body that would be sent at once."""
     visitor, planned = draft.own[0].visitor if draft.own else None, draft.planned
-    if planned.kind != "goal":
-        return payment.body(planned.metadata, visitor or "", draft.happened_at_ms)
     description = planned.description or f"{explained.source.name} {explained.event.envelope.id or 'ev_…'}"
-    return goals_.body(visitor, planned.name, description, planned.metadata)
+    goal = _PlannedRow(visitor, planned.name, description, planned.metadata, draft.happened_at_ms)
+    return action_of(planned.kind).body(goal, draft.happened_at_ms)
 
 
 def _forecast(explained: Explained, draft: GoalDraft) -> str:
@@ -116,13 +127,13 @@ def _forecast(explained: Explained, draft: GoalDraft) -> str:
 
 def _own_forecast(explained: Explained, draft: GoalDraft) -> str:
     if draft.dry and draft.planned.kind != "goal":
-        return "a test event: its payment would never be sent"
+        return f"a test event: its {draft.planned.kind} would never be sent"
     if draft.dry:
         return "a test event: nothing would be sent (DATAFAST_TEST_API_KEY would send it to a second website)"
     if draft.planned.dry:
         return f"would be kept, not sent: the rule is dry (`goals send --rule {draft.planned.rule_id}` would send it)"
     pairs = [(key.kind, key.id) for key in draft.keys]
-    if not draft.own and not pairs and draft.planned.kind != "goal":
+    if not draft.own and not pairs and draft.planned.kind in VISITOR_OPTIONAL:
         return "would be sent, without a visitor"
     if not draft.own and not pairs:
         return f"would find no visitor: {identity.unattributed(explained.source.provider, pairs, draft.refused)}"

@@ -417,14 +417,9 @@ class _Api:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def post_payment(self, destination: Any, body: Any) -> Outcome:
-        description = f"s evt_{body['transaction_id']}"
-        return self.post_goal(
-            destination, visitor=body["datafast_visitor_id"], name="payment", description=description, metadata={}
-        )
-
-    def post_goal(self, destination: Any, *, visitor: str, name: str, description: str, metadata: Any) -> Outcome:
-        world = self._world
+    def post(self, destination: Any, route: str, body: Any) -> Outcome:
+        world, visitor, name = self._world, body["datafast_visitor_id"], body.get("name", "payment")
+        description = body["description"] if route == "goals" else f"s evt_{body['transaction_id']}"
         world.check_request(visitor, description)
         if not world.storm:
             return self._record(visitor, name, description)

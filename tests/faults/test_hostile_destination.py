@@ -19,10 +19,11 @@ import tracemalloc
 
 import pytest
 
-from bridge.datafast import Client
+from bridge.datafast import Client, goal
 from bridge.model import Destination, OutcomeKind
 
 HERE = Destination("default", "df_secret_key")
+GOAL = goal.body("v", "n", "", {})
 DEADLINE_MS = 600
 LATEST_S = 8.0  # on a busy machine; the deadline is 0.6 s, and an unbounded client takes ten seconds and more
 
@@ -114,7 +115,7 @@ def ask(peer, *, scheme="http", deadline_ms=10_000, **options):
     """The outcome, and how long it took."""
     client = Client(f"{scheme}://127.0.0.1:{peer.port}/api/v1", deadline_ms, **options)
     started = time.monotonic()
-    outcome = client.post_goal(HERE, visitor="v", name="purchase", description="stripe evt_1", metadata={"a": "b"})
+    outcome = client.post(HERE, "goals", goal.body("v", "purchase", "stripe evt_1", {"a": "b"}))
     took_s = time.monotonic() - started
     client.close()
     assert "df_secret_key" not in outcome.message
@@ -214,7 +215,7 @@ def test_a_peer_that_takes_a_large_request_slowly_ends_at_the_deadline():
         listener.listen()
         client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", 2_000)
         started = time.monotonic()
-        outcome = client.post_goal(HERE, visitor="v", name="n", description="x" * 8_000_000, metadata={})
+        outcome = client.post(HERE, "goals", goal.body("v", "n", "x" * 8_000_000, {}))
         assert time.monotonic() - started < 60
         assert outcome.kind is OutcomeKind.UNCONFIRMED
         client.close()
@@ -232,7 +233,7 @@ def test_a_full_backlog_ends_at_the_deadline_and_was_not_sent():
                 filler.connect(listener.getsockname())
         client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}", DEADLINE_MS)
         started = time.monotonic()
-        outcome = client.post_goal(HERE, visitor="v", name="n", description="", metadata={})
+        outcome = client.post(HERE, "goals", GOAL)
         assert time.monotonic() - started < LATEST_S
         assert outcome.kind is OutcomeKind.NOT_SENT
         assert outcome.message == "could not connect to 127.0.0.1 within 600ms"
@@ -244,7 +245,7 @@ def test_a_resolver_that_never_answers_ends_at_the_deadline(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait(10) and [])
     client = Client("http://datafast.example", DEADLINE_MS)
     started = time.monotonic()
-    outcome = client.post_goal(HERE, visitor="v", name="n", description="", metadata={})
+    outcome = client.post(HERE, "goals", GOAL)
     assert time.monotonic() - started < LATEST_S
     answer.set()
     assert (outcome.kind, outcome.message) == (
@@ -261,7 +262,7 @@ def test_a_refused_connection_was_not_sent():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     client = Client(f"http://127.0.0.1:{port}", DEADLINE_MS)
-    outcome = client.post_goal(HERE, visitor="v", name="n", description="", metadata={})
+    outcome = client.post(HERE, "goals", GOAL)
     assert (outcome.kind, outcome.message) == (
         OutcomeKind.NOT_SENT,
         "could not connect to 127.0.0.1: connection refused",
@@ -272,7 +273,7 @@ def test_a_refused_connection_was_not_sent():
 @pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".example"])
 def test_a_name_that_is_none_was_not_sent(host):
     client = Client(f"http://{host}", DEADLINE_MS)
-    outcome = client.post_goal(HERE, visitor="v", name="n", description="", metadata={})
+    outcome = client.post(HERE, "goals", GOAL)
     assert outcome.kind is OutcomeKind.NOT_SENT
     assert outcome.message.startswith(f"could not find the address of {host}")
     client.close()
@@ -284,7 +285,7 @@ def test_a_name_that_nobody_knows_was_not_sent(monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     client = Client("http://datafast.example", DEADLINE_MS)
-    outcome = client.post_goal(HERE, visitor="v", name="n", description="", metadata={})
+    outcome = client.post(HERE, "goals", GOAL)
     assert (outcome.kind, outcome.message) == (
         OutcomeKind.NOT_SENT,
         "could not find the address of datafast.example: name or service not known",
@@ -306,7 +307,7 @@ def test_a_dead_first_address_leaves_time_for_the_second(peer, monkeypatch):
         rows = [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address) for address in both]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: rows)
         client = Client("http://datafast.example", DEADLINE_MS)
-        outcome = client.post_goal(HERE, visitor="v", name="n", description="", metadata={})
+        outcome = client.post(HERE, "goals", GOAL)
         assert outcome.kind is OutcomeKind.DELIVERED
         client.close()
 
@@ -469,7 +470,7 @@ def test_requests_in_quick_succession_share_a_connection(peer):
     server = peer(keeping())
     client = Client(f"http://127.0.0.1:{server.port}", 5_000)
     for _ in range(5):
-        assert client.post_goal(HERE, visitor="v", name="n", description="", metadata={}).event_id == "67f8"
+        assert client.post(HERE, "goals", GOAL).event_id == "67f8"
     assert server.connections == 1
     client.close()
 
@@ -478,7 +479,7 @@ def test_a_connection_is_not_used_again_after_a_second(peer):
     server = peer(keeping())
     client = Client(f"http://127.0.0.1:{server.port}", 5_000, max_idle_ms=50)
     for _ in range(3):
-        assert client.post_goal(HERE, visitor="v", name="n", description="", metadata={}).event_id == "67f8"
+        assert client.post(HERE, "goals", GOAL).event_id == "67f8"
         time.sleep(0.1)
     assert server.connections == 3
     client.close()
@@ -488,7 +489,7 @@ def test_a_connection_that_the_destination_closed_while_idle_is_no_lost_answer(p
     server = peer(keeping(idle_s=0.05))
     client = Client(f"http://127.0.0.1:{server.port}", 5_000)
     for _ in range(3):
-        assert client.post_goal(HERE, visitor="v", name="n", description="", metadata={}).kind is OutcomeKind.DELIVERED
+        assert client.post(HERE, "goals", GOAL).kind is OutcomeKind.DELIVERED
         time.sleep(0.2)
     client.close()
 
@@ -505,7 +506,7 @@ def test_the_rest_of_a_long_answer_does_not_become_the_next_one(peer):
     server = peer(script)
     client = Client(f"http://127.0.0.1:{server.port}", 5_000)
     for _ in range(3):
-        assert client.post_goal(HERE, visitor="v", name="n", description="", metadata={}).status == 400
+        assert client.post(HERE, "goals", GOAL).status == 400
     assert server.connections == 3
     client.close()
 
@@ -562,7 +563,7 @@ def test_a_certificate_of_another_host_is_refused(peer, certificate):
     file, context = certificate
     server = peer(answers(sized(OK, RECORDED)), context)
     client = Client(f"https://localhost:{server.port}", 5_000, ca_file=file)
-    outcome = client.post_goal(HERE, visitor="v", name="n", description="", metadata={})
+    outcome = client.post(HERE, "goals", GOAL)
     assert outcome.kind is OutcomeKind.NOT_SENT
     assert "localhost" in outcome.message
     client.close()

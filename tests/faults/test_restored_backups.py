@@ -46,14 +46,14 @@ class Website:
         self.looks = Counter()
         self.trouble = 0.3
 
-    def post_goal(self, _destination, *, visitor, name, description, metadata):
-        del metadata
+    def post(self, _destination, _route, body):
         if self.before_record:
             self.before_record()
         fate = self.dice.random() if self.dice.random() < self.trouble else 1
         recorded = not fate < 0.4
         if recorded:
-            self.entries.append((visitor, name, description, self.clock.now_ms))
+            sent = (body["datafast_visitor_id"], body["name"], body["description"])
+            self.entries.append((*sent, self.clock.now_ms))
         if self.after_record:
             self.after_record()
         self.clock.advance(self.dice.randint(1, 3_000))

@@ -345,6 +345,18 @@ def test_in_the_timeline_of_a_purchase_a_goal_has_the_colour_of_its_state(consol
     assert re.findall(r'<li class="(\w*)">', shown) == [colour, ""]
 
 
+def test_a_goal_of_a_kind_that_a_later_release_wrote_is_shown_without_a_request(console, visit):
+    """Before a release is taken back, it may have written kinds that this one does not know."""
+    number = happened(console, 1, ALICE)
+    assert "(POST /goals)" in page(visit, f"ev_{number}")
+    with console.bridge.store.write() as conn:
+        conn.execute(update(schema.goals).values(kind="later", state="pending"))
+    console.work()
+    text = page(visit, f"ev_{number}")
+    assert 'this release of the bridge cannot send a "later"' in section(text, "goals")
+    assert "(POST /" not in text
+
+
 def test_addresses(console, visit):
     happened(console, 1, ALICE)
     found = {path: visit.get(f"/console/{path}").location for path in ("goals/goal_1", "events/evt_1")}

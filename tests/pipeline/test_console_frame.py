@@ -10,9 +10,10 @@ from composed import Composed
 from console_kit import TOKEN, Visit
 from werkzeug.test import create_environ
 
+from bridge.model import OutcomeKind
 from bridge.server import DEFERRED
 from bridge.store import schema
-from bridge.web.console.rendering import dated
+from bridge.web.console.rendering import dated, tone
 
 PAGES = ("/console/", "/console/activity", "/console/events/ev_1", "/console/nothing")
 
@@ -281,6 +282,11 @@ def test_a_notice_is_told_once_also_by_a_page_that_reads_while_it_is_made(consol
         conn.execute(schema.sessions.update().values(notice="4 goals are sent again."))
     assert visit.get(address).text.count("4 goals are sent again.") == 1
     assert "4 goals are sent again." not in visit.get(address).text
+
+
+@pytest.mark.parametrize("kind", OutcomeKind)
+def test_every_outcome_of_a_delivery_has_a_colour(kind):
+    assert tone(kind.value) != "mute"
 
 
 def test_a_time_in_a_sentence_is_a_time_of_the_page():

@@ -246,7 +246,7 @@ def test_no_payment_of_a_test_event_is_sent_though_its_goals_are(embedded):
 
 def test_a_token_without_the_scope_rejects_the_payment_and_stops_no_goal():
     class Api:
-        def post_payment(self, _destination, _body):
+        def post(self, _destination, _route, _body):
             return Outcome(OutcomeKind.CONFIGURATION, 403, self.message)
 
     api, goal = Api(), _goal()

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, exists, or_, select
 
 from bridge.identity.choice import as_own, resolve
 from bridge.identity.sentences import NEVER_SEEN, unattributed, waiting
-from bridge.model import IDEMPOTENT, GoalState
+from bridge.model import VISITOR_OPTIONAL, GoalState
 from bridge.store.goals import parking, statements
 from bridge.store.goals.parking import as_json, first_check
 from bridge.store.links import learning
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 TEST: Final = "a test event: nothing is sent (DATAFAST_TEST_API_KEY would send it to a second website)"
-TEST_PAYMENT: Final = "a test event: its payment is never sent"
+TEST_KIND: Final = "a test event: its {kind} is never sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def _initial_columns(
         "weak_at_ms": None,
     }
     if draft.dry:
-        message = TEST if draft.planned.kind == "goal" else TEST_PAYMENT
+        message = TEST if draft.planned.kind == "goal" else TEST_KIND.format(kind=draft.planned.kind)
         return values | {"state": "dry", "reason": "test", "message": message}
     if draft.planned.dry:
         kept = {"reason": parking.DRY_RULE, "message": parking.dry_message(draft.planned.rule_id)}
@@ -225,7 +225,7 @@ def _initial_columns(
         return values | {"state": "pending"}
     pairs = [(key.kind, key.id) for key in draft.keys]
     refused = NEVER_SEEN if draft.own else draft.refused  # its own visitors, if it names any, were passed over
-    if not draft.keys and not found and draft.planned.kind in IDEMPOTENT:
+    if not draft.keys and not found and draft.planned.kind in VISITOR_OPTIONAL:
         return values | parking.columns_without_visitor(now)
     if not draft.keys and not found:
         message = unattributed(draft.event.provider, pairs, refused)

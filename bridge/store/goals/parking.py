@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, select, update
 
 from bridge.identity.choice import FoundVisitor, Observation, resolve
 from bridge.identity.sentences import HINT, NEVER_SEEN, disproved, proving, unattributed, waiting
-from bridge.model import IDEMPOTENT, PERSON_KINDS, Key, NamedVisitor
+from bridge.model import PERSON_KINDS, VISITOR_OPTIONAL, Key, NamedVisitor
 from bridge.store import clock
 from bridge.store.goals import statements
 from bridge.store.inbox.events import OLDEST_UNROUTED
@@ -231,7 +231,7 @@ def _decided_columns(
         return {"due_at_ms": first_check(goal.parked_until_ms, weak_at_ms), **_waiting_columns(goal, found, pairs)}
     if goal.parked_until_ms <= now and not _is_over(goal, unrouted_ms, now):
         return {"due_at_ms": now + LOOK_AGAIN_MS}
-    if goal.kind in IDEMPOTENT:
+    if goal.kind in VISITOR_OPTIONAL:
         return columns_without_visitor(now) | {"to_prove": None}
     sender = next((key.text.partition(":")[0] for key in keys if not key.is_person), goal.source)
     refused = f"DataFast has not said in time whether it knows {found.visitor}" if found else None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, select, update
 
-from bridge.model import IDEMPOTENT, GoalState
+from bridge.model import VISITOR_OPTIONAL, GoalState
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.goals import parking
 from bridge.store.inbox import events
@@ -141,7 +141,7 @@ def _fresh(row: Row[*tuple[Any, ...]], now: int) -> dict[str, Any]:
 
 def _send_again(conn: Connection, row: Row[*tuple[Any, ...]]) -> RetryResult:
     """Send the same goal: as far as is known, it was never delivered."""
-    if row.visitor is None and row.kind not in IDEMPOTENT:
+    if row.visitor is None and row.kind not in VISITOR_OPTIONAL:
         return RetryResult.REROUTED if events.requeue(conn, row.event_id) else RetryResult.NO_VISITOR
     conn.execute(update(goals).where(*_unchanged(row)).values(_fresh(row, read_ms(conn))))
     return RetryResult.QUEUED

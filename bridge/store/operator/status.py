@@ -12,9 +12,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, case, delete, func, literal_column, select, text
+from sqlalchemy import and_, bindparam, case, delete, func, literal_column, select, text
 
 from bridge.errors import SchemaError, StoreUnavailable
+from bridge.limits import PAYMENT
 from bridge.store import facts
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.database.failures import MIGRATE, forbidden
@@ -337,7 +338,7 @@ def totals(conn: Connection) -> Totals:
     for row in conn.execute(select(removed)):
         key = (row.a, row.b, row.c)[: len(COUNTED[row.what])]
         counts[row.what][key] += row.removed
-        if row.what == "goals" and row.c:
+        if row.what == "goals" and row.c == PAYMENT:
             counts["payments"][key] += row.removed
     found = {what: dict(counter) for what, counter in counts.items()}
     return Totals(**found, alerts=alerting.counted(conn))  # type: ignore[arg-type]
@@ -368,7 +369,8 @@ def _counted(conn: Connection, query: Select[*tuple[Any, ...]], values: Any = No
     return Counter({(*map(str, row[:-1]),): int(row[-1]) for row in conn.execute(query, values)})
 
 
-_IS_PAYMENT: Final = goals.c.kind != literal_column("'goal'")  # a parameter would not match the index
+# The first condition is the index's, which a parameter would not match.
+_IS_PAYMENT: Final = and_(goals.c.kind != literal_column("'goal'"), goals.c.kind == PAYMENT)
 # What tells rows apart in the counts. Retention records what it deletes in the same words; for a payment, its kind.
 COUNTED: Final[Mapping[str, tuple[Column[str], ...]]] = {
     "events": (events.c.source, events.c.state, events.c.verdict),

@@ -11,6 +11,7 @@ import pytest
 
 from bridge import __version__
 from bridge.datafast import Client, Website
+from bridge.datafast.goal import body
 from bridge.model import Destination, Outcome, OutcomeKind
 from bridge.sandbox.faults import KINDS
 from bridge.sandbox.goals import Draft
@@ -40,7 +41,7 @@ def client(sandbox):
 
 def post(client, destination=HERE, **changes) -> Outcome:
     goal = {"visitor": VISITOR, "name": "purchase", "description": "stripe evt_1", "metadata": {"amount": "49.00"}}
-    return client.post_goal(destination, **(goal | changes))
+    return client.post(destination, "goals", body(**(goal | changes)))
 
 
 # --------------------------------------------------------------------------------------------------- what goes out

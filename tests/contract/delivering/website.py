@@ -32,7 +32,8 @@ class Website:
         self.failure = None  # of reading a visitor
         self.refusal = None  # of a goal
 
-    def post_goal(self, _destination, *, visitor, **_goal):
+    def post(self, _destination, _route, body):
+        visitor = body["datafast_visitor_id"]
         self.said.append((self.clock.now_ms, "POST", visitor))
         if self.refusal is not None:
             return self.refusal

@@ -110,7 +110,7 @@ class Bridge:
     def sent(self):
         return len(self.sent_to)
 
-    def post_goal(self, destination, **_goal):
+    def post(self, destination, _route, _body):
         self.sent_to.append(destination.name)
         self.on_post()
         return self.answer
