@@ -276,6 +276,19 @@ def test_payments_are_counted_apart_also_when_they_are_gone(shop):
     assert (after.payments, after.goals) == (before.payments, before.goals)
 
 
+def test_a_kind_of_a_later_release_is_no_payment(shop):
+    post(shop)
+    with shop.bridge.store.write() as conn:
+        conn.execute(update(schema.goals).where(schema.goals.c.kind == "payment").values(kind="later"))
+    for days in (0, 500):  # stored, and deleted
+        with shop.bridge.store.write() as conn:
+            retention.forget_goals(conn, 10, shop.clock.now_ms + days * DAY)
+        with shop.bridge.store.read() as conn:
+            counted = status.totals(conn)
+        assert counted.payments == {}
+        assert sum(counted.goals.values()) == 2
+
+
 # -------------------------------------------------------------------------------------------------------------- dry
 
 
