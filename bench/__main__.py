@@ -1,4 +1,4 @@
-"""`python -m bench [--quick] [--json FILE]`: one run, a table of figures with their budgets, and the same as JSON.
+"""`python -m bench [--quick] [--only PART | --against REVISION] [--json FILE]`: a table of figures with their budgets.
 
 Figures are ratios against something in the same run wherever that is possible, because machines are noisy. The load
 generator runs on the same cores as what it measures; the constant view suffers from it in the same way.
@@ -23,6 +23,7 @@ from bench import (
     backtest,
     claims,
     console,
+    deliveries,
     events,
     half_million,
     links,
@@ -33,10 +34,8 @@ from bench import (
     servers,
 )
 
-CONNECTIONS = 32
 COUNTS = {True: 2_000, False: 20_000}  # events, in a quick run and in a full one
 ROUNDS = 5
-UNLIMITED = "1000000"  # goals per minute
 # Every goal is recorded, and its answer comes too late or never: the acks must not notice.
 SLOW = tuple(
     word
@@ -91,7 +90,7 @@ def peers(folder: str) -> Iterator[dict[str, int]]:
         else:
             ports["Node-RED, which stores nothing"] = running.enter_context(node_red.serving(folder))
         for port in ports.values():
-            load.closed_loop(port, events.requests(500), CONNECTIONS)
+            load.closed_loop(port, events.requests(500), load.CONNECTIONS)
         yield ports
 
 
@@ -122,9 +121,9 @@ def bench_flood(report: Report, name: str, port: int, pid: int, count: int, peer
     rates: dict[str, list[float]] = {peer: [] for peer in ("", *peer_ports)}
     for number in range(ROUNDS):
         for peer, peer_port in peer_ports.items():
-            rates[peer].append(load.closed_loop(peer_port, events.requests(share), CONNECTIONS).per_second)
+            rates[peer].append(load.closed_loop(peer_port, events.requests(share), load.CONNECTIONS).per_second)
         before = servers.cpu_s(pid)
-        result = load.closed_loop(port, events.requests(share, first=share * number), CONNECTIONS)
+        result = load.closed_loop(port, events.requests(share, first=share * number), load.CONNECTIONS)
         load.require_ok(result)
         servers.wait_routed(port)
         cpu_s += servers.cpu_s(pid) - before
@@ -135,36 +134,6 @@ def bench_flood(report: Report, name: str, port: int, pid: int, count: int, peer
         report.add(f"{peer}", statistics.median(rates[peer]), "/s")
         report.add(f"{name}: acknowledged and durable, against {peer}", ratio, "×")
     report.add(f"{name}: CPU per event, receive + route", cpu_s * 1000 / count, "ms")
-
-
-def bench_delivery(report: Report, name: str, folder: str, database: str, count: int) -> None:
-    """accept → goal at the destination: idle, one at a time; then many at once, without a rate limit."""
-    with (
-        servers.sandbox(folder, "--visitor", "any", "--option", "rate_per_minute=0") as destination,
-        servers.bridge(folder, database, destination, BRIDGE_RATE_PER_MINUTE=UNLIMITED) as (port, pid, _),
-    ):
-        waits = []
-        for number in range(30):
-            [request] = events.requests(1, first=900_000_000 + number, type="checkout.session.completed", visitor=True)
-            sent_ms = time.time() * 1000
-            load.require_ok(load.closed_loop(port, [request], 1))
-            waits.append(servers.arrivals_ms(destination, number + 1)[-1] - sent_ms)
-            time.sleep(0.05)
-        before = servers.cpu_s(pid)
-        many = events.requests(count, first=910_000_000, type="checkout.session.completed", visitor=True)
-        load.require_ok(load.closed_loop(port, many, CONNECTIONS))
-        arrived_ms = servers.arrivals_ms(destination, 30 + count)[30:]
-        cpu_s = servers.cpu_s(pid) - before
-    report.add(f"{name}: CPU per event, from its webhook to the delivered goal", cpu_s * 1000 / count, "ms")
-    later = arrived_ms[count // 2 :]  # before, webhooks still came
-    report.add(f"{name}: goals sent, without a rate limit", (len(later) - 1) * 1000 / (later[-1] - later[0]), "/s")
-    report.add(
-        f"{name}: accept → goal at the destination, idle, p50",
-        statistics.median(waits),
-        "ms",
-        "≤ 50",
-        lambda v: v <= 50,
-    )
 
 
 PARTS = {  # each with how many events in a quick run, and in a full one
@@ -187,7 +156,7 @@ def measure(report: Report, folder: str, databases: dict[str, str], only: str | 
             bench_acks(report, name, folder, database, count)
     if only in (None, "delivery"):
         for name, database in databases.items():
-            bench_delivery(report, name, folder, database, count // 10)
+            deliveries.run(report.add, name, folder, database, count // 10)
     for part, (run, few, many) in PARTS.items():
         for name, database in databases.items() if only in (None, part) else ():
             own = servers.own_database(database, part)
@@ -198,8 +167,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the events")
     parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
-    parser.add_argument("--only", choices=("micro", "acks", "delivery", *PARTS), help="one part")
-    parser.add_argument("--against", metavar="REVISION", help="only compare with this earlier release, by turns")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--only", choices=("micro", "acks", "delivery", *PARTS), help="one part")
+    either.add_argument("--against", metavar="REVISION", help="only compare with this earlier release, by turns")
     options = parser.parse_args()
     report = Report()
     print(f"Python {platform.python_version()}, {platform.machine()}\n")

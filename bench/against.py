@@ -13,16 +13,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import events, load, servers
+from bench import deliveries, events, load, servers
 from chaos.family import check_out
 
 ROUNDS = 5
-CONNECTIONS = 32
 ACKS = "acknowledged and durable"
-CPU_ROUTED = "CPU per event, receive + route"
-CPU_DELIVERED = "CPU per event, from its webhook to the delivered goal"
-GOALS = "goals sent, without a rate limit"
-UNITS = {ACKS: "/s", CPU_ROUTED: "ms", CPU_DELIVERED: "ms", GOALS: "/s"}
+CPU = "CPU per event, receive + route"
+UNITS = {ACKS: "/s", CPU: "ms", deliveries.CPU: "ms", deliveries.RATE: "/s"}
 
 
 @dataclass
@@ -47,8 +44,9 @@ def run(add: Callable[..., None], name: str, folder: str, database: str, count: 
         rounds = [(_measure(now, count // ROUNDS), _measure(earlier, count // ROUNDS)) for _ in range(ROUNDS)]
     for what, unit in UNITS.items():
         add(f"{name}: {what}", statistics.median(own[what] for own, _ in rounds), unit)
-        add(f"  at {revision}", statistics.median(former[what] for _, former in rounds), unit)
-        add("  ratio", statistics.median(own[what] / former[what] for own, former in rounds), "×")
+        add(f"{name}: {what}, at {revision}", statistics.median(former[what] for _, former in rounds), unit)
+        ratio = statistics.median(own[what] / former[what] for own, former in rounds)
+        add(f"{name}: {what}, against {revision}", ratio, "×")
 
 
 def _database(database: str, folder: str, part: str) -> str:
@@ -59,9 +57,9 @@ def _database(database: str, folder: str, part: str) -> str:
 def _running(folder: str, database: str, root: Path) -> Iterator[Running]:
     with (
         servers.sandbox(folder, "--visitor", "any", "--option", "rate_per_minute=0") as destination,
-        servers.bridge(folder, database, destination, root, BRIDGE_RATE_PER_MINUTE="1000000") as (port, pid, _),
+        servers.bridge(folder, database, destination, root, BRIDGE_RATE_PER_MINUTE=deliveries.UNLIMITED) as started,
     ):
-        release = Running(port, pid, destination)
+        release = Running(*started[:2], destination)
         _measure(release, 100)  # the first of everything costs more
         yield release
 
@@ -69,20 +67,11 @@ def _running(folder: str, database: str, root: Path) -> Iterator[Running]:
 def _measure(release: Running, count: int) -> dict[str, float]:
     """One round: `count` events that make no goal, then a tenth as many that make one each."""
     before_s = servers.cpu_s(release.pid)
-    flood = load.closed_loop(release.port, events.requests(count, first=release.events), CONNECTIONS)
+    flood = load.closed_loop(release.port, events.requests(count, first=release.events), load.CONNECTIONS)
     load.require_ok(flood)
     servers.wait_routed(release.port)
-    routed_s = servers.cpu_s(release.pid)
-    release.events += count
+    cpu_s = servers.cpu_s(release.pid) - before_s
     goals = count // 10
-    sales = events.requests(goals, first=900_000_000 + release.goals, type="checkout.session.completed", visitor=True)
-    load.require_ok(load.closed_loop(release.port, sales, CONNECTIONS))
-    arrived_ms = servers.arrivals_ms(release.destination, release.goals + goals)[release.goals :]
-    release.goals += goals
-    later = arrived_ms[goals // 2 :]  # before, webhooks still came
-    return {
-        ACKS: flood.per_second,
-        CPU_ROUTED: (routed_s - before_s) * 1000 / count,
-        CPU_DELIVERED: (servers.cpu_s(release.pid) - routed_s) * 1000 / goals,
-        GOALS: (len(later) - 1) * 1000 / (later[-1] - later[0]),
-    }
+    cpu_ms, rate = deliveries.deliver(release.port, release.pid, release.destination, goals, before=release.goals)
+    release.events, release.goals = release.events + count, release.goals + goals
+    return {ACKS: flood.per_second, CPU: cpu_s * 1000 / count, deliveries.CPU: cpu_ms, deliveries.RATE: rate}

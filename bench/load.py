@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
+CONNECTIONS = 32  # of a closed loop
+
 
 @dataclass
 class Result:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 TEST: Final = "a test event: nothing is sent (DATAFAST_TEST_API_KEY would send it to a second website)"
-TEST_KIND: Final = "a test event: its {kind} is never sent"
+NEVER_SENT: Final = "a test event: its {kind} is never sent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ def _initial_columns(
         "weak_at_ms": None,
     }
     if draft.dry:
-        message = TEST if draft.planned.kind == "goal" else TEST_KIND.format(kind=draft.planned.kind)
+        message = TEST if draft.planned.kind == "goal" else NEVER_SENT.format(kind=draft.planned.kind)
         return values | {"state": "dry", "reason": "test", "message": message}
     if draft.planned.dry:
         kept = {"reason": parking.DRY_RULE, "message": parking.dry_message(draft.planned.rule_id)}
