@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, FilteringBoundLogger
 
-    _Item = tuple[int, bytes] | threading.Event | None  # a line and its file, an event to set after writing, the end
+    _Item = bytes | threading.Event | None  # a line, an event to set after writing, the end
 
 
 @contextmanager
@@ -94,12 +94,17 @@ class _Lines:
         self._stream = sys.stderr
 
     def msg(self, line: str) -> None:
-        try:
-            fd = self._stream.fileno()
-        except (OSError, ValueError):  # a stand-in for stderr, or a closed file
+        if self._is_stderr():
+            _writer.put((line + "\n").encode("utf-8", "backslashreplace"))
+        else:
             self._stream.write(line + "\n")
-            return
-        _writer.put(fd, (line + "\n").encode("utf-8", "backslashreplace"))
+
+    def _is_stderr(self) -> bool:
+        """Whether lines go to stderr itself, and not to a stand-in, which may be closed before they are written."""
+        try:
+            return self._stream.fileno() == _STDERR
+        except (OSError, ValueError):  # it has no number, or is closed
+            return False
 
     debug = info = warning = error = critical = msg
 
@@ -119,12 +124,12 @@ class _Writer:
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, fd: int, line: bytes) -> None:
-        """Queue a line for this file descriptor."""
+    def put(self, line: bytes) -> None:
+        """Queue a line."""
         if self._queue.qsize() >= _QUEUE_MAX:
             self._dropped = next(self._drops)
             return
-        self._queue.put((fd, line))
+        self._queue.put(line)
         if self._thread is None and not self._start():
             self._write_waiting()
 
@@ -169,11 +174,11 @@ class _Writer:
     def _write_some(self) -> bool:
         """Wait for a line, and write it together with those after it: every write releases the interpreter."""
         item: _Item | Literal[False] = self._queue.get()
-        while isinstance(item, tuple):
-            (fd, chunk), item = item, self._next()
-            while isinstance(item, tuple) and item[0] == fd and len(chunk) + len(item[1]) <= _CHUNK_MAX:
-                chunk, item = chunk + item[1], self._next()
-            _write(fd, chunk)
+        while isinstance(item, bytes):
+            chunk, item = item, self._next()
+            while isinstance(item, bytes) and len(chunk) + len(item) <= _CHUNK_MAX:
+                chunk, item = chunk + item, self._next()
+            _write(chunk)
         if isinstance(item, threading.Event):
             item.set()
         elif item is None:
@@ -194,17 +199,18 @@ class _Writer:
         get("log").warning("log.dropped", lines=lines, message=f"{lines} lines were dropped: nobody read them in time")
 
 
-def _write(fd: int, data: bytes) -> None:
+def _write(data: bytes) -> None:
     """Write whole lines, however slow their reader is. A pipe takes each in one piece, so lines do not mix."""
     while data:
         try:
-            data = data[os.write(fd, data) :]
+            data = data[os.write(_STDERR, data) :]
         except BlockingIOError:  # another process that shares the pipe made it non-blocking
-            select.select([], [fd], [], 1.0)
+            select.select([], [_STDERR], [], 1.0)
         except OSError:  # the reader is gone
             return
 
 
+_STDERR: Final = 2
 _QUEUE_MAX: Final = 4096
 _CHUNK_MAX: Final = select.PIPE_BUF  # bytes that a pipe writes atomically
 _PAUSE_S: Final = 0.02  # so that a flood of lines does not wake the thread for each

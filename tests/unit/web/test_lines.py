@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
 
 PROGRAM = """
 import threading
@@ -101,3 +105,17 @@ def test_a_forked_process_writes_its_own_lines_once():
         ("both", True),
         ("parent", None),
     ]
+
+
+def test_no_line_goes_to_the_file_that_took_the_number_of_a_closed_stream(tmp_path):
+    """Lines are written up to 20 ms later: what stood in for stderr may be closed by then, and a database opened."""
+    program = (
+        "import os, sys, tempfile, time\nfrom bridge import logs\nlogs.configure('json')\n"
+        "sys.stderr = tempfile.TemporaryFile('w+')\nnumber = sys.stderr.fileno()\nlog = logs.get('x')\n"
+        "log.info('one')\ntime.sleep(0.005)\nlog.info('two')\nsys.stderr.close()\n"
+        "file = os.open('bridge.db', os.O_RDWR | os.O_CREAT)\nassert file == number\n"
+        "time.sleep(0.2)\nprint(os.fstat(file).st_size)\n"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, cwd=tmp_path, env=environ)
+    assert done.stdout == b"0\n"
