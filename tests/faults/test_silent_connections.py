@@ -41,8 +41,12 @@ def url(stage, port):
     return f"postgresql://{told(stage)['user']}@127.0.0.1:{port}/{told(stage)['dbname']}"
 
 
-def acks_again(stage, web, mark, *, red=True):
-    """Nothing is taken for a while, and that is seen; what was sent meanwhile is sent again, and all of it is taken."""
+def acks_again(stage, web, mark, *, red=True, once=True):
+    """Nothing is taken for a while, and that is seen; what was sent meanwhile is sent again, and all of it is taken.
+
+    once: nothing is refused after the first that was taken. A pooler may hand out a silent connection even then: it
+    keeps those that the bridge had closed because they were idle.
+    """
     began = time.monotonic()
     seen, number = set(), 1
     while stage.post(web, checkout(f"{mark}-{number}")).status_code != 200:
@@ -54,7 +58,9 @@ def acks_again(stage, web, mark, *, red=True):
     if red:
         assert seen == {("/readyz", 503), ("/status", 503)}
     for again in range(1, number + 1):
-        assert stage.post(web, checkout(f"{mark}-{again}")).status_code == 200
+        while stage.post(web, checkout(f"{mark}-{again}")).status_code != 200:
+            assert not once
+            assert time.monotonic() - began < ACKS_AGAIN_S + SLACK_S
     wait(lambda: stage.get(web, "/readyz").status_code == 200, 30, "/readyz is green")
     return [f"{mark}-{again}" for again in range(1, number + 1)]
 
@@ -94,7 +100,7 @@ def test_behind_pgbouncer(postgres_stage, relay, mode):
         stage.wait_recorded(*range(20))
         assert stage.get(web, "/readyz").status_code == 200
         assert relay.silence() >= 1
-        sent = acks_again(stage, web, "silent", red=False)
+        sent = acks_again(stage, web, "silent", red=False, once=False)
         stage.wait_recorded(*range(20), *sent)
         assert "Traceback" not in web.log_file.read_text()
         web.end()
