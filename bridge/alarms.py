@@ -212,7 +212,7 @@ def _waiting(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterato
         elif waits_ms > DUE_MS:
             yield Alarm(
                 "late",
-                "Goals wait for longer than 15 minutes.",
+                "Goals have been waiting for more than 15 minutes.",
                 f"The oldest goal for destination {name} has been due for {rough_span(waits_ms)}:"
                 " `python -m bridge goals` lists them.",
                 name,
@@ -226,11 +226,12 @@ def _nobody_sends(name: str, destination: Destination | None, waits_ms: int) -> 
     setting = f"set {_KEYS[name]}" if name in _KEYS else "set the api_key of its mapping file"
     if destination is not None:
         since = f"{name} has no key, and its oldest goal has waited for {rough_span(waits_ms)}"
-        return Alarm("no_key", "Goals wait because a website has no key.", f"Destination {since}: {setting}.", name)
+        detail = f"Destination {since}: {setting}."
+        return Alarm("no_key", "Goals are waiting because a website has no key.", detail, name)
     fix = setting if name in _KEYS else "put it back into a mapping file"
     return Alarm(
         "no_destination",
-        "Goals wait for a website that is no longer configured.",
+        "Goals are waiting for a website that is no longer configured.",
         f"Destination {name} is no longer configured, and its oldest goal has waited for {rough_span(waits_ms)}: {fix},"
         f" or cancel its goals (`goals cancel`), which `python -m bridge goals list --destination {name}` lists.",
         name,
@@ -242,7 +243,7 @@ def _unrouted(seen: Snapshot) -> Iterator[Alarm]:
     if unrouted is not None and seen.now_ms - unrouted > DUE_MS:
         yield Alarm(
             "unrouted",
-            "Events wait for longer than 15 minutes.",
+            "Events have been waiting for more than 15 minutes.",
             f"The oldest event that no rule has seen arrived {rough_span(seen.now_ms - unrouted)} ago:"
             " `python -m bridge events` lists them.",
         )
@@ -256,7 +257,7 @@ def _lost_secrets(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[Ala
             continue
         yield Alarm(
             "refusals",
-            "A source refuses what it is sent.",
+            "A source is refusing requests.",
             f"Source {state.source} refused the last {state.refused_in_row:,} requests ({state.last_refusal}), and"
             f" {silence(state, seen.now_ms)}. {_likely_cause(source)}",
             state.source,
@@ -296,7 +297,7 @@ def attribution_sentence(found: Attribution) -> str:
     """How many of a source's last goals have a visitor, and how it was found."""
     others = f"; {_counted(found.others, 'other goal')} of the last 30 days without one" if found.others else ""
     if not found.goals:
-        return f"no goal yet at which a visitor can be handed over{others}"
+        return f"no goal yet from an event that can hand over a visitor{others}"
     noun, _ = _KINDS.get(found.kind, ("goals", ""))
     ways = [(found.through[way], text) for way, text in WAYS.items() if way in found.through]
     if found.goals == 1:
@@ -337,7 +338,7 @@ def silence(state: SourceState, now_ms: int) -> str | None:
     silent_ms = now_ms - state.last_accepted_at_ms
     if silent_ms < 2 * usual_ms:
         return None
-    return f"no genuine event has come for {rough_span(silent_ms)}, at least twice as long as ever before"
+    return f"no genuine event has arrived for {rough_span(silent_ms)}, at least twice as long as ever before"
 
 
 def _likely_cause(source: Source) -> str:
@@ -345,7 +346,7 @@ def _likely_cause(source: Source) -> str:
         return f"The likely cause is that its secret was lost: {source.secret_error}."
     names = " or ".join(source.secret_names) or f"`secret` in {source.name}.yaml"
     return (
-        f"The likely cause is that the provider has another secret now: compare {names} with the provider's page. If"
+        f"The likely cause is that the provider now uses another secret: compare {names} with the provider's page. If"
         " they are the same, is this machine's clock right?"
     )
 
@@ -366,14 +367,14 @@ def _recent_refusals(seen: Snapshot, sources: Mapping[str, Source]) -> Iterator[
         if source.secret_error is not None:
             yield Alarm(
                 "no_secret",
-                "A source was sent something, but has no secret.",
+                "A source received requests, but has no secret.",
                 f"{refused}{source.secret_error}.",
                 state.source,
             )
         else:
             yield Alarm(
                 "refused",
-                "A source refused what it was sent.",
+                "A source refused requests.",
                 f"{refused}{state.last_refusal}. Anybody can send such requests. If the provider sent them: is the"
                 " secret the one that the provider's page shows, and is this machine's clock right? `python -m bridge"
                 " sources` names the secret's variable.",
@@ -387,7 +388,7 @@ def _refused_files(seen: Snapshot, rules_fault: str | None) -> Iterator[Alarm]:
     if problem is not None:
         yield Alarm(
             "reload",
-            "The mapping files as they are now were refused; the last good ones are in force.",
+            "The current mapping files were refused; the last good ones are in force.",
             f"{problem} (`python -m bridge check` names every problem)",
         )
 

@@ -24,7 +24,7 @@ KEYS_MAX: Final = 10
 
 _AUTOMATIC: Final = "DataFast makes this goal itself when the payment provider is connected, so it would count twice"
 RESERVED: Final = {
-    "identify": "DataFast keeps this name for itself and refuses it",
+    "identify": "DataFast uses this name itself and refuses it",
     "payment": _AUTOMATIC,
     "free_trial": _AUTOMATIC,
     "trial_started": _AUTOMATIC,
@@ -87,7 +87,7 @@ def check_goal_letters(text: str) -> None:
     wrong = sorted({c for c in _normalised(text, trim=False) if not _NAME_CHARACTER.fullmatch(c)})
     if wrong:
         shown = " ".join(wrong[:5])
-        raise ValueError(f'goal name "{cut(text, 40)}" holds {shown}; only a-z, 0-9, "_", "-" and ":" may stand there')
+        raise ValueError(f'goal name "{cut(text, 40)}" contains {shown}; only a-z, 0-9, "_", "-" and ":" are allowed')
 
 
 def fit_goal_name(text: str) -> tuple[str, tuple[str, ...]]:

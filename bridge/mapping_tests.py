@@ -157,9 +157,10 @@ def _difference(test: TestCaseStanza, prepared: PreparedEvent, shipped: set[str]
         best = min(same_name, key=lambda draft: len(_mismatches(expected, draft)))
         problems += _mismatches(expected, best)
         left.remove(best)
-    expected_names = ", ".join(goal.goal for goal in test.goals) or "no goal"
+    expected_names = ", ".join(goal.goal for goal in test.goals)
+    expected_only = f"expected {expected_names}, but also got" if expected_names else "expected no goal, but got"
     problems += [
-        f"expected {expected_names}, got also {draft.planned.name} (rule {draft.planned.rule_id})"
+        f"{expected_only} {draft.planned.name} (rule {draft.planned.rule_id})"
         for draft in left
         if not problems and draft.planned.rule_id not in shipped
     ]

@@ -30,7 +30,7 @@ class Failover:
         return self._folder / ".s.PGSQL.5432"
 
     def follow(self) -> None:
-        """Copy the first server and start the copy, which follows it from now on and takes no writes."""
+        """Copy the first server and start the copy, which follows it from now on and accepts no writes."""
         shutil.chown(self._folder, self._server.system_user)
         conninfo = psycopg.conninfo.conninfo_to_dict(self._server.get_uri())
         where = ("-D", str(self._data), "-h", str(conninfo["host"]), "-U", "postgres")

@@ -73,7 +73,7 @@ SETTINGS: Final = """\
 
 Settings are environment variables. On your own machine the bridge also reads `.env` in the folder where you start it;
 it never overrides a variable, and is not read on a dyno (where `DYNO` is set). `python -m bridge check` lists every
-wrong value. Copy [.env.example](../.env.example) for a start.
+wrong value. Copy [.env.example](../.env.example) to get started.
 
 | name | default | meaning |
 |---|---|---|
@@ -91,11 +91,11 @@ the time after `...` is over, counted from the first try (72 h if none is given)
 |---|---|---|
 {advanced}
 
-The bridge also reads variables of others. It recognises Heroku (`DYNO`), Render, Railway, Fly.io, Cloud Run,
+The bridge also reads variables that others set. It recognises Heroku (`DYNO`), Render, Railway, Fly.io, Cloud Run,
 App Engine, Azure, Koyeb and Northflank by the variables that these hosts set. Their disks do not last, so the bridge
 refuses a SQLite database there, unless it lies below `RAILWAY_VOLUME_MOUNT_PATH` or Azure's `/home`, or
 `BRIDGE_ALLOW_EPHEMERAL=1` says that the disk lasts (a volume of Fly.io, a disk of Render).
-`HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address. The bridge reads no header of a proxy, and no
+`HEROKU_APP_DEFAULT_DOMAIN_NAME` tells `sources` the bridge's own address. The bridge reads no proxy headers and ignores
 `WEB_CONCURRENCY`.
 """
 PER_SOURCE: Final = (

@@ -179,7 +179,7 @@ def _first_known(story: GoalStory) -> str:
     if story.first_event is None or story.first_before_ms is None:
         return "Nothing was known of them before."
     source_note = f" of {value(story.first_source or '')}" if story.first_source != story.source else ""
-    return f"First known by {value(story.first_event)}{source_note}, {before_or_after(story.first_before_ms)}."
+    return f"First known from {value(story.first_event)}{source_note}, {before_or_after(story.first_before_ms)}."
 
 
 # ---------------------------------------------------------------------------------------------------------- words

@@ -63,9 +63,9 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
 
     Prints every problem, one per line: `mappings/stripe.yaml:13:7: unknown key "metadatta" …`. The exit code
     is 0 if there is no problem, and 1 otherwise. Warnings are not problems, but with --strict those about the contents
-    of the files are (`amount: data.object.amount_total` would send these very words). A secret that is not set yet is
-    always only a warning. If the database can be read, the command also warns about paths that none of its newest
-    events has.
+    of the files are (`amount: data.object.amount_total` would send those words literally). A secret that is not set yet
+    is always only a warning. If the database can be read, the command also warns about paths that are in none of its
+    newest events.
     """
     screen = current_screen()
     report = CheckReport()

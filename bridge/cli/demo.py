@@ -79,7 +79,7 @@ _EARLY: Final = ("charge.dispute.created", "charge.succeeded", "checkout.session
 def demo(*, once: bool, port: int | None, sandbox_port: int | None) -> int:
     """See the bridge at work on this machine in a minute.
 
-    Starts a stand-in for DataFast and the bridge with the shipped mapping files, posts signed events of Tally,
+    Starts a stand-in for DataFast and the bridge with the shipped mapping files, posts signed events from Tally,
     Cal.com, Clerk, Stripe, Lemon Squeezy and a custom application, and shows what happened to each. Nothing leaves
     this machine, no setting or database of yours is read or written, and nothing is left behind.
     """

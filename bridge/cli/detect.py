@@ -167,13 +167,13 @@ def _presets() -> tuple[tuple[Source, Source], ...]:
 
 
 def _notes(verified: Source, sent: Request, *, shortened: bool) -> list[str]:
-    notes = ["The file ends with a line end that was not sent: an editor added it."] if shortened else []
+    notes = ["The file ends with a newline that was not sent: an editor added it."] if shortened else []
     try:
         sources.verify(replace(verified, require=()), sent, time.time())
     except SignatureError as error:
         if found := _TOO_OLD.match(str(error)):
             age, when, allowed = span(int(found[1]) * 1000), found[2], span(int(found[3]) * 1000)
-            notes.append(f"Its timestamp is {age} {when}. detect does not mind; a running bridge allows {allowed}.")
+            notes.append(f"Its timestamp is {age} {when}. detect ignores that; a running bridge allows {allowed}.")
     return notes
 
 
@@ -192,7 +192,7 @@ def show(screen: Screen, found: Detected, request: Request, secrets: Sequence[st
             screen.mark("fail", f"The scheme of {name} does not fit, and no single change makes it fit.")
         _show_scheme(screen, found)
     else:
-        screen.mark("fail", "No scheme fits: with this secret, nothing that `verify:` can say gives the signature.")
+        screen.mark("fail", "No scheme fits: with this secret, nothing `verify:` can describe gives the signature.")
         for sentence in _advice(request, secrets):
             screen.say(sentence, indent=6)
     for note in found.notes:
@@ -208,7 +208,7 @@ def _show_scheme(screen: Screen, found: Detected) -> None:
         others = f"{', '.join(names[1:_MANY])} and others" if len(names) > _MANY + 1 else listing(names[1:])
         screen.say(f"If it comes from another sender, name that one: {others} sign the same way.", indent=6)
     elif not names and found.spec:
-        screen.mark("ok", "No provider that the bridge knows signs like this, but `verify:` can say it.")
+        screen.mark("ok", "No provider that the bridge knows signs like this, but `verify:` can describe it.")
         _print_yaml(screen, {"provider": "custom", "verify": _written(found.spec)})
 
 
@@ -226,7 +226,7 @@ def _advice(request: Request, secrets: Sequence[str]) -> list[str]:
     looks = listing([f"{place} ({name.upper()})" for place, name in where])
     return [
         f"What looks like a signature: {looks}.",
-        "Is the secret that of this very endpoint? Is the body byte for byte as it came, not formatted anew?",
+        "Is the secret that of this very endpoint? Is the body byte for byte as it came, and not reformatted?",
         "For a scheme that signs the webhook URL, give the URL as the provider knows it: --url.",
     ]
 

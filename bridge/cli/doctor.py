@@ -177,7 +177,7 @@ def _improvements(store: Store, rule_set: RuleSet, settings: Settings) -> Iterat
         yield Finding("warn", f"source {unread.source}", sentence)
     if found.by_email:
         sentence = (
-            f"e-mail matching would have found {found.by_email} of {found.goals} goals without a visitor:"
+            f"e-mail matching would have found a visitor for {found.by_email} of {found.goals} goals that have none:"
             f" BRIDGE_MATCH_EMAIL=on switches it on (docs/privacy.md), then {_RELEARN}"
         )
         yield Finding("warn", "visitors", sentence)

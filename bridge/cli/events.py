@@ -64,7 +64,7 @@ def events() -> None:
 @click.option("--before", type=parameters.event, metavar="EVENT", help="Only events before this one (ev_12).")
 @parameters.LIMIT
 def list_(since: int | None, until: parameters.Point | None, limit: int, **filters: Any) -> None:
-    """List received webhooks, the newest first, with the outcome of each."""
+    """List received webhooks, newest first, with the outcome of each."""
     screen = current_screen()
     with resources.store() as store, store.read() as conn:
         wanted = queries.EventFilter(

@@ -60,7 +60,7 @@ def goals() -> None:
 @click.option("--before", type=parameters.goal, metavar="GOAL", help="Only goals before this one (goal_7).")
 @parameters.LIMIT
 def list_(since: int | None, limit: int, **filters: Any) -> None:
-    """List goals, the newest first, with their states."""
+    """List goals, newest first, with their states."""
     screen = current_screen()
     with resources.store() as store, store.read() as conn:
         wanted = queries.GoalFilter(since_ms=resources.since_ms(conn, since), limit=limit, **filters)

@@ -159,7 +159,7 @@ _MEANINGS: Final = {  # a file's name can be long, and a terminal has 80 columns
     "Procfile": "release, web and worker",
     "README.md": "five steps to the first goal",
     "requirements.txt": "pinned packages, with hashes",
-    ".python-version": "the Python that a host takes",
+    ".python-version": "the Python that a host uses",
     ".gitignore": "keeps secrets out of git",
     "samples": "an event to try it with",
 }
@@ -286,7 +286,7 @@ _WHEEL_METADATA: Final = """\
 Metadata-Version: 2.1
 Name: datafast-bridge
 Version: {version}
-Summary: The webhook URL that turns the world's sales, refunds and cancellations into DataFast goals.
+Summary: The webhook URL that turns sales, refunds and cancellations into DataFast goals.
 License: MIT
 Requires-Python: >=3.11
 {requires}"""

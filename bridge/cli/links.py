@@ -194,7 +194,7 @@ def forget_person(visitor: str | None, customer: str | None, user: str | None, e
     """Remove everything that is stored about a person: bodies, goals' contents, links.
 
     The command follows the links from what you name to everything that belongs together, shows how much that is, and
-    asks. Only the facts remain that an event of this type arrived and that a goal of this name was sent. Goals that
+    asks. All that remains is that an event of this type arrived and that a goal of this name was sent. Goals that
     have not been sent yet are never sent. Other people's events that only mention the person lose their bodies, but
     keep their goals and links. At the end the command says what is left for you to do at DataFast and at the provider.
     """

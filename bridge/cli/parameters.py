@@ -81,7 +81,7 @@ MAPPINGS: Final = click.option(
 )
 SINCE: Final = click.option("--since", type=duration, metavar="DURATION", help="Only the last 30min, 6h, 7d …")
 UNTIL: Final = click.option(
-    "--until", type=_point, metavar="TIME", help="Only what came before a time: 1d (ago), or 2026-05-03T14:00Z."
+    "--until", type=_point, metavar="TIME", help="Only what arrived before this time: 1d (ago), or 2026-05-03T14:00Z."
 )
 
 

@@ -279,9 +279,10 @@ class _RuleSets:
 def backtest(folder: Path | None, shipped: str | None, since: int, expect_no_loss: bool) -> None:
     """Show which goals other rules would have made from the stored events: lost, gained and changed, per rule.
 
-    DIR is a folder of mapping files, or one file. The present rules are those of BRIDGE_MAPPINGS. Without DIR and
-    --shipped, those are the other rules, and the present ones are those that a running bridge loaded last. Nothing is
-    sent or written. A goal that gets another name counts as one goal lost and one gained.
+    DIR is a folder of mapping files, or one file. The present rules are those of BRIDGE_MAPPINGS. If you give
+    neither DIR nor --shipped, the rules of BRIDGE_MAPPINGS are the other rules, and the present rules are those that a
+    running bridge loaded last. Nothing is sent or written. A goal that gets another name counts as one goal lost and
+    one gained.
     """
     screen = current_screen()
     settings = resources.settings_or_defaults()

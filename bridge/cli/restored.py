@@ -48,9 +48,9 @@ def restored(backed_up_at: int | None, yes: bool) -> None:
     """Tell the bridge that its database is a restored backup, before you start it.
 
     A backup does not hold what was sent after it was made. So the bridge asks DataFast before it sends a goal that is
-    not final, or one that is made later from an event older than now (a repeat by the provider, a replay): if DataFast
-    recorded it between the backup and now, it counts as delivered; if not, it is sent. Goals of newer events are sent
-    as always.
+    not final, or one that is made later from an event that happened before now (a provider's retry, a replay): if
+    DataFast recorded it between the backup and now, it counts as delivered; if not, it is sent. Goals of newer events
+    are sent as always.
 
     Stop every process of the bridge first, including the one that used the lost database. Running this twice does no
     harm.

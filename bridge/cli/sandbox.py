@@ -62,7 +62,7 @@ _DATABASE: Final = "DATABASE_URL=sqlite:///sandbox.db"  # goals that wait in a r
     "--option", "options", multiple=True, metavar="NAME=VALUE", help="Change a behaviour of the stand-in (JSON value)."
 )
 def sandbox(port: int, host: str, keys: Sequence[str], visitor: str, options: Sequence[str]) -> None:
-    """Run a stand-in for DataFast that shows the goals it received on a page.
+    """Run a stand-in for DataFast, with a page that shows the goals it received.
 
     It follows DataFast's documentation: keys, limits, the rate limit of 60 requests per minute, unknown visitors. To
     point a bridge at it, set DATAFAST_API_URL and DATAFAST_API_KEY as it says when it starts. Nothing leaves this

@@ -56,7 +56,7 @@ def serve(port: int | None, host: str | None) -> None:
     """Start the bridge: receive webhooks, and send goals unless BRIDGE_WORKER is off.
 
     The bridge checks all settings first; if one is wrong, it lists every problem and does not start. A broken mapping
-    file does not stop it: the bridge goes on with the last good set and says so. A SQLite database is created or
+    file does not stop it: the bridge keeps the last good rules and says so. A SQLite database is created or
     migrated automatically; for PostgreSQL, run `python -m bridge migrate` once per release.
     """
     screen = current_screen()
@@ -107,7 +107,7 @@ def _require_address(host: str, port: int) -> None:
     except (OSError, UnicodeError) as error:  # the second for a string that cannot be a host name
         reason = (getattr(error, "strerror", None) or "it is not the name of a host").lower()
         raise BridgeError(
-            f"Nothing can listen at port {port} of {host}: {reason}. Stop what"
+            f"Cannot listen on port {port} of {host}: {reason}. Stop what"
             " listens there, or choose another address: --port or PORT, --host or BRIDGE_HOST."
         ) from None
 

@@ -54,7 +54,8 @@ _TRANSPORT_HEADERS: Final = frozenset({"host", "content-length", "transfer-encod
     "targets",
     multiple=True,
     metavar="URL",
-    help="The bridge's address, or a whole URL; several take turns. Default: the bridge of this folder's settings.",
+    help="The bridge's address, or a whole URL; repeat --to to alternate between several."
+    " Default: the bridge of this folder's settings.",
 )
 @click.option(
     "--set",

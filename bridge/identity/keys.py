@@ -104,7 +104,7 @@ NO_ADDRESS: Final = "an e-mail address cannot be bound: bind the user, or the pr
 
 def _bound_user(source: Source, value: str, *, users: bool) -> Key:
     if not users:
-        raise BadBinding("BRIDGE_MATCH_USER is off, so that users find nobody: bind the provider's customer")
+        raise BadBinding("BRIDGE_MATCH_USER is off, so no user leads to a visitor: bind the provider's customer")
     found = people.user(source, value)
     if found is None:
         raise BadBinding(
@@ -255,7 +255,7 @@ def _judge_borrowed(candidate: Candidate) -> JudgedCandidate:
         return JudgedCandidate(path, _shown(value), value.strip().lower(), sure=False, borrowed=True)
     if isinstance(value, str) and _is_session_id(value.strip()):
         return JudgedCandidate(path, _shown(value), why=_SESSION)
-    why = "is a value of your own app; a visitor id stands here with dfv_ in front of it"
+    why = "is a value of your own app; a visitor id in this place must begin with dfv_"
     return JudgedCandidate(path, _shown(value), why=why, app_value=True)
 
 
@@ -282,7 +282,7 @@ def _refusal(text: str, form: str) -> str | None:
         return None
     if people.UUID.fullmatch(text):
         return "is a UUID, but not of version 4, so DataFast did not make it"
-    return "is not the form of a visitor id (a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed)"
+    return "does not have the form of a visitor id (a UUID such as 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed)"
 
 
 def _is_session_id(text: str) -> bool:

@@ -24,7 +24,7 @@ WAYS: Final = {  # how goals find visitors, the most direct first: the name in c
     "customer": "through its customer",
     "user": "through its user",
     "email": "through its e-mail address",
-    "look-up": "through a look-up at Stripe",
+    "look-up": "through a lookup at Stripe",
     "by-hand": "bound by hand",
 }
 

@@ -40,7 +40,7 @@ _PATHS: Final = (
     ("`envelope.type`", "`type`, `id`, `time` (milliseconds), `test`, `account`, whatever the provider calls them"),
     ("`key.subscription`", "an id that the bridge recognised: `key.` and the kind of a link"),
     ("`root.account`", "the whole body, if `each` makes every element an event"),
-    ("`body.header.x`", "a field of the body that is called like one of these roots"),
+    ("`body.header.x`", "a field of the body that has the same name as one of these roots"),
 )
 
 
@@ -67,7 +67,7 @@ def reference() -> str:
         parts += [f"## {title}", "", *_table(("key", "meaning"), _fields(model)), ""]
     parts += ["## Paths", "", *_table(("path", "reads"), _PATHS), ""]
     parts += ["## Operators of conditions", "", *_table(("operator", "holds for"), _code(OPERATORS.items())), ""]
-    parts += ["## Filters of templates", "", "On a value that a filter cannot take, the result is missing.", ""]
+    parts += ["## Filters of templates", "", "If a filter cannot take a value, the result is missing.", ""]
     parts += [*_table(("filter", "gives"), _code((kind.usage, kind.does) for kind in FILTERS.values())), ""]
     parts += ["## Limits of DataFast", "", *_limits(), ""]
     return "\n".join(parts)

@@ -279,7 +279,7 @@ class Settings:
     )
     bridge_admin_token: str | None = _setting(
         None,
-        "token for the console (16 characters or more), the details of /status, /metrics and POST /links/<source>",
+        "token for the console (16 characters or more), /metrics, POST /links/<source> and the details of /status",
         secret=True,
     )
     bridge_links_token: str | None = _setting(None, "token for POST /links/<source> only", secret=True)
@@ -312,10 +312,10 @@ class Settings:
     bridge_rate_per_minute: int = _advanced("58", "requests per minute for each DataFast token", _up_to(1_000_000))
     bridge_concurrency: int = _advanced("2", "requests to DataFast in flight, per process", _up_to(256))
     bridge_retry_schedule: Schedule = _advanced(  # noqa: RUF009 - a field, and frozen
-        "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h", "pauses after failed attempts", _schedule
+        "5s,30s,2min,10min,30min,1h,2h,4h,6h...72h", "delays after failed attempts", _schedule
     )
     bridge_unknown_visitor_schedule: Schedule = _advanced(  # noqa: RUF009 - a field, and frozen
-        "30s,2min,10min,1h", "pauses while DataFast does not know the visitor yet", _schedule
+        "30s,2min,10min,1h", "delays while DataFast does not know the visitor yet", _schedule
     )
     bridge_readback: tuple[int, int] = _advanced(
         "30s,60s", "delay before the first read-back, and before the second", _pair
@@ -447,7 +447,7 @@ def _wiped(url: str, host: hosts.Host, environ: Mapping[str, str]) -> Iterator[s
     file = database_url.sqlite_file(url)
     if url.startswith("sqlite") and not hosts.lasts(None if file is None else PurePosixPath(file), host, environ):
         yield (
-            f"DATABASE_URL is a file, but {host.name} wipes the disk with every deploy and restart:"
+            f"DATABASE_URL is a file, but {host.name} wipes the disk on every deploy and restart:"
             f" {host.instead}, or set BRIDGE_ALLOW_EPHEMERAL=1 if the file is on a persistent volume"
         )
 

@@ -183,7 +183,7 @@ def _wrong_begin(text: str, scheme: str) -> str:
     if re.match(r"sqlite3?:", text):
         return "a SQLite file is written with three slashes, or four where its path begins with one"
     if not _SCHEME.fullmatch(scheme):
-        return "it does not begin as the URL of a database does"
+        return "it does not begin like a database URL"
     similar = get_close_matches(scheme.lower(), _SCHEMES, 1)
     guess = f" (did you mean {similar[0]}://?)" if similar else ""
     return f"the bridge does not work with {scheme}://{guess}"

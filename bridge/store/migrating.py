@@ -103,7 +103,7 @@ def _require_no_tables(conn: Connection) -> bool:
         return True
     if _has_tables(conn, _OURS):
         raise SchemaError(
-            "the bridge's tables are there, but bridge_version does not say of which release: put a backup in place,"
+            "the bridge's tables are there, but bridge_version does not name their release: put a backup in place,"
             " then run `python -m bridge migrate`"
         )
     more = f" and {len(conflicting) - 3} more" if len(conflicting) > 3 else ""

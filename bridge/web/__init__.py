@@ -66,7 +66,7 @@ def _as_sentence(error: HTTPException) -> Response:
 
 _SENTENCES = {
     404: "There is nothing at this address. Webhooks go to /webhooks/<source>.",
-    405: "This address does not take this method.",
+    405: "This address does not accept this method.",
 }
 
 
@@ -90,7 +90,8 @@ def script(digest: str) -> Response:
     """
     content = snippet.hosted().get(f"bridge.{digest}.js")
     if content is None:
-        return plain(404, "There is no script of this name; `python -m bridge snippet` says which there is.")
+        sentence = "There is no script of this name; `python -m bridge snippet --base-url URL` names the current one."
+        return plain(404, sentence)
     answer = Response(content, headers=_FOR_EVER, content_type="text/javascript; charset=utf-8")
     answer.set_etag(digest)
     answer.make_conditional(request)

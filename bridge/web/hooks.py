@@ -78,12 +78,12 @@ REFUSALS: Final[dict[type[BridgeError], HttpAnswer]] = {
     SignatureError: sentence("401 Unauthorized", "The signature is missing or wrong."),
     BodyTooLarge: sentence("413 Content Too Large", "The body is longer than 1 MiB.", ("Connection", "close")),
     BodyEncoded: sentence(
-        "415 Unsupported Media Type", "Compressed bodies are not taken.", ("Accept-Encoding", "identity")
+        "415 Unsupported Media Type", "Compressed bodies are not accepted.", ("Accept-Encoding", "identity")
     ),
     SourceOff: unavailable("This source has no secret yet. Try again later.", SourceOff.retry_after_s),
     StoreUnavailable: unavailable("The event could not be stored. Try again soon.", StoreUnavailable.retry_after_s),
 }
-FAILED: Final = unavailable("The event could not be taken. Try again soon.", 30)
+FAILED: Final = unavailable("The event could not be accepted. Try again soon.", 30)
 
 
 def answer(bridge: Receiver, name: str, read: Callable[[Given], Request], given: Given) -> HttpAnswer | Deferred:

@@ -43,7 +43,7 @@ def blueprint(bridge: Bridge) -> Blueprint:
         except BodyTooLarge:
             return plain(413, "The body is longer than 1 MiB.")
         except BodyEncoded:
-            return plain(415, "Compressed bodies are not taken.")
+            return plain(415, "Compressed bodies are not accepted.")
         except identity.BadBinding as error:
             return plain(400, str(error))
         except StoreError:

@@ -126,7 +126,7 @@ def _attribution(seen: Snapshot) -> Iterator[Metric]:
     }
     yield _gauge(
         "bridge_attribution_goals",
-        "The last goals of purchases, sign-ups and so on by what they found their visitor through; none: not",
+        "The last goals of purchases, sign-ups and so on by what led to their visitor; none: no visitor",
         ("source", "through"),
         (((source, way), goals) for source, through in ways.items() for way, goals in through.items()),
     )

@@ -89,7 +89,7 @@ def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
         return StoredFile(name)
     if not path.resolve().is_relative_to(folder.resolve()):
         raise EditRefused(
-            f"{name} is a link that leads out of the folder {folder.name}: edit the file that it leads to."
+            f"{name} is a symbolic link that leads out of the folder {folder.name}: edit the file that it leads to."
         )
     try:
         rules.read_file(path)  # refuses anything that is not a regular file, or is too large
@@ -112,9 +112,7 @@ def read(folder: Path, name: str, known: Sequence[str] = ()) -> StoredFile:
 
 def _path(folder: Path, name: str) -> Path:
     if not _NAME.fullmatch(name):
-        raise EditRefused(
-            "A mapping file's name is that of its source and .yaml: letters, digits, - and _, at most 60 of them."
-        )
+        raise EditRefused("A mapping file is named after its source, plus .yaml: at most 60 letters, digits, - and _.")
     return folder / name
 
 
@@ -368,10 +366,10 @@ def save(folder: Path, stored: StoredFile, text: str) -> bool:
     try:
         with _locked(folder):
             if path.is_symlink():
-                raise EditRefused(f"{stored.name} is a link, which saving would replace: edit the file it leads to.")
+                raise EditRefused(f"{stored.name} is a symbolic link, which saving would replace: edit its target.")
             if (_digest(path.read_bytes()) if path.exists() else NO_FILE) != stored.digest:
                 raise FileChanged(
-                    f"{stored.name} was changed on the disk since you opened it, so nothing is saved: compare both, and"
+                    f"{stored.name} has changed on disk since you opened it, so nothing was saved: compare both, and"
                     " save again."
                 )
             if stored.digest == _digest(data):

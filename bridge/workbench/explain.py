@@ -143,10 +143,10 @@ def _own_forecast(explained: Explained, draft: GoalDraft) -> str:
         limit = settings_.duration_text(limit_ms)
         return f"would not be sent if it came now: it is older than {limit}, and DataFast would date it now"
     if not draft.own:
-        return f"{identity.waiting(pairs, draft.refused)} (or finds one that an earlier event has taught)"
+        return f"{identity.waiting(pairs, draft.refused)} (or uses one learned from an earlier event)"
     first = draft.own[0]
     if first.borrowed:
-        return f"would be sent if DataFast knows {first.visitor} ({first.path}), which it is asked first"
+        return f"would be sent if DataFast, which is asked first, knows {first.visitor} ({first.path})"
     return "would be sent"
 
 
@@ -161,7 +161,7 @@ def summary(explained: Explained) -> str:
         names = listing([draft.planned.name for draft in explained.drafts])
         made = f"{count(len(explained.drafts), 'goal')}: {names}."
     else:
-        made = "No goal for sure." if explained.following else _no_goal(prepared)
+        made = "No goal is certain." if explained.following else _no_goal(prepared)
     return " ".join([made, *(f"{draft.planned.name} {_prerequisite(draft)}." for draft in explained.following)])
 
 

@@ -179,8 +179,8 @@ def drain_sentence(queue: Queue, rate: int, *, has_key: bool, paused: bool) -> s
     if not has_key:
         return f"Nothing is sent until the key is set. {takes} from then on."
     if paused:
-        return f"Nothing is sent during the pause. {takes} from its end on."
-    return f"{takes}, if no more comes and DataFast takes each at the first try."
+        return f"Nothing is sent during the pause. {takes} once it ends."
+    return f"{takes}, if no more arrive and DataFast accepts each on the first try."
 
 
 # ----------------------------------------------------------------------------------------------------- the first run

@@ -112,7 +112,7 @@ def summary(found: Sequence[PreviewedEvent]) -> str:
     parts = [f"{count(new, 'new goal')}{f' ({listing(by_state)})' if by_state else ''}"]
     merged, known = (sum(goal.outcome == outcome for goal in goals) for outcome in ("merged", "known"))
     if merged:
-        parts.append(f"{count(merged, 'goal')} would take something from an event")
+        parts.append(f"{count(merged, 'goal')} would gain something from an event")
     if known:
         parts.append(f"{count(known, 'goal')} would stay as {'it is' if known == 1 else 'they are'}")
     return f"Routing {count(len(routed), 'event')} again: {listing(parts)}. Nothing was changed."

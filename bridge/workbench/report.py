@@ -171,7 +171,7 @@ class Report:
             text
             for number, text in (
                 (self.test, f"{self.test} of test events"),
-                (self.dry, f"{self.dry} of rules that only rehearse ({self.dry_named} with a visitor)"),
+                (self.dry, f"{self.dry} of dry rules ({self.dry_named} with a visitor)"),
             )
             if number
         ]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bridge.rules import RuleSet
 
 PLACEHOLDER: Final = "https://YOUR-HOST"
-VISITOR_EVENTS: Final = "Events for finding the visitor of later ones"
+VISITOR_EVENTS: Final = "Events that help to find the visitor of later events"
 _RECIPES: Final = files("bridge").joinpath("cli/starter/recipes")  # in a clone: a link to docs/recipes
 _HAND_OVER: Final = re.compile(r"^## Hand over the visitor\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
 

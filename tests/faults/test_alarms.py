@@ -125,7 +125,7 @@ def test_a_website_without_a_key_is_red_while_goals_wait_for_it(sqlite_stage):
     stage.post(monitor.web, checkout(1))
     monitor.green()
     older(stage, "goals", "due_at_ms", 2 * MIN, "state = 'pending'")
-    monitor.red("Goals wait because a website has no key.", "default has no key", "set DATAFAST_API_KEY.")
+    monitor.red("Goals are waiting because a website has no key.", "default has no key", "set DATAFAST_API_KEY.")
     monitor = again(stage, monitor)
     monitor.green()
     stage.wait_recorded(1)
@@ -141,7 +141,7 @@ def test_goals_for_a_website_that_is_no_longer_configured_are_red_until_it_is(sq
     monitor = again(stage, monitor)
     older(stage, "goals", "due_at_ms", 2 * MIN, "state = 'pending'")
     monitor.red(
-        "Goals wait for a website that is no longer configured.", "Destination test", "set DATAFAST_TEST_API_KEY"
+        "Goals are waiting for a website that is no longer configured.", "Destination test", "set DATAFAST_TEST_API_KEY"
     )
     monitor = again(stage, monitor, DATAFAST_TEST_API_KEY=OTHER_KEY)
     monitor.green()
@@ -157,7 +157,7 @@ def test_a_goal_that_is_due_for_long_is_red_until_it_is_sent_and_a_rate_limit_al
     wait(lambda: stage.sql("SELECT 1 FROM goals WHERE reason = 'throttled'"), PATIENCE_S, "it is put off")
     monitor.green()
     older(stage, "goals", "due_at_ms", 16 * MIN, "state = 'pending'")
-    monitor.red("Goals wait for longer than 15 minutes.", "default has been due for 16 min")
+    monitor.red("Goals have been waiting for more than 15 minutes.", "default has been due for 16 min")
     monitor.green()
     stage.wait_recorded(1)
 
@@ -183,7 +183,7 @@ def test_no_worker_and_events_that_wait_are_red_until_one_runs(stage):
     monitor.red(nobody, "BRIDGE_WORKER=inline", "python -m bridge worker")
     stage.post(monitor.web, checkout(1))
     older(stage, "events", "received_at_ms", 16 * MIN, "state = 'received'")
-    waits = "Events wait for longer than 15 minutes."
+    waits = "Events have been waiting for more than 15 minutes."
     wait(lambda: monitor.told() == [nobody, waits], PATIENCE_S, "both are told")
     worker = stage.member("worker", ["-m", "bridge", "worker"], None, stage.environ())
     monitor.green()
@@ -234,7 +234,7 @@ def test_quarantine_is_red_until_somebody_sets_it_aside(stage):
     monitor.green()
 
 
-REFUSED = "A source refuses what it is sent."
+REFUSED = "A source is refusing requests."
 NOBODYS_SECRET = "whsec_of_somebody_else"
 FLOOD = 2_000
 
@@ -304,10 +304,10 @@ def test_a_swapped_secret_is_red_in_time_until_it_is_right(stage):
     monitor.red(
         REFUSED,
         "Source stripe refused the last 5 requests",
-        "no genuine event has come for 2 h",
-        "The likely cause is that the provider has another secret now: compare STRIPE_WEBHOOK_SECRET",
+        "no genuine event has arrived for 2 h",
+        "The likely cause is that the provider now uses another secret: compare STRIPE_WEBHOOK_SECRET",
     )
-    assert "A source refuses what it is sent." in stage.doctor(fails=True)
+    assert "A source is refusing requests." in stage.doctor(fails=True)
     monitor = again(stage, monitor, STRIPE_WEBHOOK_SECRET=NOBODYS_SECRET, STRIPE_WEBHOOK_SECRET_OLD=SECRET)
     body = json.dumps(checkout(3)).encode()
     assert post(monitor.web, "stripe", body, sign.stripe(body, NOBODYS_SECRET, now())).status_code == 200
@@ -494,7 +494,7 @@ def test_refused_files_are_red_until_they_are_mended(sqlite_stage):
     monitor = start(stage, BRIDGE_MAPPINGS=str(folder))
     monitor.green()
     (folder / "stripe.yaml").write_text(good + "\nunknown: 1\n")
-    monitor.red("The mapping files as they are now were refused; the last good ones are in force.", "stripe.yaml:")
+    monitor.red("The current mapping files were refused; the last good ones are in force.", "stripe.yaml:")
     (folder / "stripe.yaml").write_text(good)
     monitor.green()
 

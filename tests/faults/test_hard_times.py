@@ -117,7 +117,7 @@ def test_a_server_that_refuses_writes_has_no_room_or_freezes(stage, admin, postg
     admin.execute("SELECT pg_reload_conf()")
     try:
         wait(lambda: stage.get(web, "/readyz").status_code == 503, 10, "it is noticed")
-        refused(stage, web, "read-only", "takes no writes")
+        refused(stage, web, "read-only", "accepts no writes")
         started = [start_meanwhile(stage, "while-read-only")]
     finally:
         admin.execute("SET default_transaction_read_only = off")

@@ -120,7 +120,7 @@ def test_a_failover_whose_old_server_stays_up_read_only(postgres, postgres_stage
         for web in (direct, pooled):
             assert stage.post(web, checkout("during")).status_code == 503
             assert stage.get(web, "/readyz").status_code == 503
-            assert "takes no writes" in stage.get(web, "/status", admin=True).json()["problems"][0]
+            assert "accepts no writes" in stage.get(web, "/status", admin=True).json()["problems"][0]
         relay.target = servers.socket_file
         for name, web in (("direct", direct), ("pooled", pooled)):
             wait(lambda w=web, n=name: stage.post(w, checkout(n)).status_code == 200, 60, f"{name} acknowledges again")
@@ -145,7 +145,7 @@ def test_pgbouncer_that_met_a_read_only_server_first(postgres, postgres_stage, r
                 return conn.exec_driver_sql("UPDATE facts SET value = value").rowcount >= 0
 
         for _ in range(2):
-            with pytest.raises(StoreUnavailable, match="takes no writes just now"):
+            with pytest.raises(StoreUnavailable, match="accepts no writes just now"):
                 writes()
         postgres.execute("postgres", f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
         with contextlib.suppress(StoreUnavailable):

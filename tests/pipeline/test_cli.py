@@ -513,7 +513,7 @@ def test_explain_says_what_a_goal_would_need_that_follows_another(bridge):
              "attempt_count": 1, "currency": "usd", "customer": "cus_1"}  # fmt: skip
     body = json.dumps(event("invoice.paid", thing, "evt_by_hand")).encode()
     out = bridge("explain", "-", "--source", "stripe", stdin=body).out
-    assert "No goal for sure. payment_recovered would need payment_failed with in_1, made before." in out
+    assert "No goal is certain. payment_recovered would need payment_failed with in_1, made before." in out
     assert "not by itself: would need payment_failed with in_1, made before" in " ".join(out.split())
     told = bridge("explain", "-", "--source", "stripe", "--json", stdin=body).json
     assert told["verdict"] == "unmatched"

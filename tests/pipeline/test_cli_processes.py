@@ -110,7 +110,7 @@ def test_a_taken_port_of_serve_is_a_sentence_and_at_once(machine, tmp_path):
         given = {**environ, "BRIDGE_HOST": "127.0.0.1", "BRIDGE_MAPPINGS": str(ROOT / "mappings")}
         second = machine.bridge("serve", "--port", port, environ=given)
         assert second.ended() == 1
-    assert second.log.startswith(f"Nothing can listen at port {port} of 127.0.0.1: address already in use.")
+    assert second.log.startswith(f"Cannot listen on port {port} of 127.0.0.1: address already in use.")
     assert len(second.log.splitlines()) == 1
 
 

@@ -123,9 +123,9 @@ def test_filters_narrow_the_list(visit, made):
 
 
 WRONG = {
-    "kind=people": '`kind` cannot be "people"; it is one of events, goals, deliveries.',
+    "kind=people": '`kind` cannot be "people"; it must be one of events, goals, deliveries.',
     "kind=events&state=delivered": '`state` cannot be "delivered"',
-    "before=abc": '`before` cannot be "abc"; it is a number.',
+    "before=abc": '`before` cannot be "abc"; it must be a number.',
     "after=-1": "`after` cannot be",
     "before=99999999999999999999999": "`before` cannot be",
     "source=%00": "`source` has a character that cannot be printed",

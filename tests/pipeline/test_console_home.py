@@ -261,7 +261,7 @@ def test_a_source_that_fell_silent_is_first_and_says_so(busy, visit):
             )
         )
     page = read(visit, "/console/home/state")
-    assert "lemonsqueezy silent no genuine event has come for 3 d, at least twice as long as ever before" in page
+    assert "lemonsqueezy silent no genuine event has arrived for 3 d, at least twice as long as ever before" in page
     assert page.index("lemonsqueezy silent") < page.index("generic no events yet")
 
 

@@ -329,7 +329,7 @@ def test_of_two_people_the_second_sees_both_texts(visit, folder):
     second = send(visit, second, text=f"# second\n{RULES}")  # a check in between forgets nothing
     page = send(visit, second, "save")
     assert page.status_code == 409
-    assert "stripe.yaml was changed on the disk since you opened it, so nothing is saved" in plain(page)
+    assert "stripe.yaml has changed on disk since you opened it, so nothing was saved" in plain(page)
     assert "On the disk now # first" in plain(page)
     assert text_of(page) == f"# second\n{RULES}"
     assert (folder / "stripe.yaml").read_text() == f"# first\n{RULES}"

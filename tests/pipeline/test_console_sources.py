@@ -97,7 +97,7 @@ def test_a_source_that_has_been_silent_for_long_is_said_to_be(shop):
     visit = Visit(shop)
     assert "stripe silent" in words(look(visit, "/console/sources"))
     page = words(look(visit, "/console/sources/stripe"))
-    assert "no genuine event has come for 5 h, at least twice as long as ever before" in page
+    assert "no genuine event has arrived for 5 h, at least twice as long as ever before" in page
     assert "Usual gap up to 1 hour" in page
 
 
@@ -176,7 +176,7 @@ def test_a_refusal_is_shown_with_what_doctor_says_of_it(shop, monkeypatch, capsy
     out = capsys.readouterr().out
     found = json.loads(out[out.index("{") :])["findings"]
     [sentence] = [one["sentence"] for one in found if one["about"] == "refused"]
-    before, _, behind = sentence.removeprefix("A source refused what it was sent. ").partition(", ")
+    before, _, behind = sentence.removeprefix("A source refused requests. ").partition(", ")
     assert before == "Source stripe refused the last request"
     assert before in page
     assert behind.partition(" ago: ")[2] in page

@@ -110,9 +110,9 @@ def test_no_link_leads_out_and_none_is_replaced(folder):
     (folder / "inside.yaml").write_text(PLAIN)
     (folder / "out.yaml").symlink_to(folder.parent / "outside.yaml")
     (folder / "in.yaml").symlink_to("inside.yaml")
-    with pytest.raises(EditRefused, match=r"out\.yaml is a link that leads out of the folder mappings"):
+    with pytest.raises(EditRefused, match=r"out\.yaml is a symbolic link that leads out of the folder mappings"):
         editing.read(folder, "out.yaml")
-    with pytest.raises(EditRefused, match=r"in\.yaml is a link, which saving would replace"):
+    with pytest.raises(EditRefused, match=r"in\.yaml is a symbolic link, which saving would replace"):
         editing.save(folder, editing.read(folder, "in.yaml"), "goals: [x]")
     assert (folder / "in.yaml").is_symlink()
 
@@ -198,7 +198,7 @@ def test_of_savers_at_once_one_saves_and_the_others_hear_it(folder):
     for saver in savers:
         saver.join(30)
     assert said.count(True) == 1
-    assert sum("was changed on the disk since you opened it" in str(one) for one in said) == 7
+    assert sum("has changed on disk since you opened it" in str(one) for one in said) == 7
     assert (folder / "a.yaml").read_text().endswith(PLAIN)
 
 

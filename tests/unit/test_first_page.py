@@ -43,7 +43,7 @@ def test_sales_without_a_visitor_are_told_per_currency_and_counted_together():
 
 
 TAKES = "At 58 requests per minute that takes about"
-IF = ", if no more comes and DataFast takes each at the first try."
+IF = ", if no more arrive and DataFast accepts each on the first try."
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ IF = ", if no more comes and DataFast takes each at the first try."
         (
             Queue("default", due=10_000),
             {"paused": True},
-            "Nothing is sent during the pause. " + TAKES + " 2 hours 53 min from its end on.",
+            "Nothing is sent during the pause. " + TAKES + " 2 hours 53 min once it ends.",
         ),
         (
             Queue("default", due=1),

@@ -23,7 +23,7 @@ def test_a_goal_name_is_stored_as_datafast_stores_it(text, name):
         ("", "needs a name"),
         ("x" * 65, "65 characters; DataFast takes at most 64"),
         ("sale!", "only a-z"),
-        ("größe", "holds"),
+        ("größe", "contains"),
         ("identify", "reserved"),
         ("Payment", "twice"),
         ("free trial", "reserved"),

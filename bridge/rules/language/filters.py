@@ -274,7 +274,7 @@ def instant(value: Value) -> datetime | None:
 FILTERS: Final[Mapping[str, FilterKind]] = {
     "money": FilterKind(
         "money:data.currency",
-        "minor units to the exact decimal string by the currency at this path, or by three capitals (`money:USD`):"
+        "minor units as an exact decimal string, by the currency at this path or a three-letter code (`money:USD`):"
         " 4900 → 49.00; yen has no decimals, the Kuwaiti dinar three, the Icelandic króna two",
         _money(major),
         argument=True,

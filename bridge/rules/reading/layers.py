@@ -363,7 +363,7 @@ def _overridden(merge: _Merge, rule: _Rule, own: Node) -> Node:
         )
     sentence = ""
     if list(own.entries) == ["id"]:
-        sentence = f'this changes nothing of "{rule.id}"; write what is different, or remove the entry'
+        sentence = f'this changes nothing in "{rule.id}"; write what is different, or remove the entry'
     elif not rule.on and "enabled" not in own.entries:
         sentence = f'"{rule.id}" is switched off: add "{rule.goal}" to "use", or write enabled: true'
     if sentence:

@@ -97,7 +97,7 @@ class DestinationStanza(Strict):
 
     called: ClassVar[str] = "datafast"
 
-    name: StrictStr = Field(description="how the website is called here; it survives a new key")
+    name: StrictStr = Field(description="what the website is called here; it stays the same with a new key")
     api_key: StrictStr | None = optional("`${NAME}` of its `df_…` or `dft_…` key")
     website_id: StrictStr | None = optional("needed with a `dft_…` key")
 
@@ -145,7 +145,7 @@ class GoalStanza(Strict):
     goal: StrictStr = Field(description="the goal's name in DataFast; may be a template; or `payment` instead")
     payment: PaymentStanza | None = optional("instead of `goal`: this money, sent as a payment")
     event: Texts = Field(description="the event type, a list, or a glob such as `customer.*`")
-    when: When | None = optional("conditions, beside those of the file")
+    when: When | None = optional("conditions, in addition to those of the file")
     visitor: Texts | None = optional("paths of the visitor id, tried before the file's")
     once_per: Texts | None = optional("a path, a list, or a template: at most one goal of this name per value")
     description: StrictStr | None = optional("a template; default: the source and the event's id")
@@ -480,7 +480,7 @@ class MappingFile(Stanzas):
     maps: dict[str, dict[str, Scalar]] = Field(default_factory=dict, description="tables for the filter `map`")
     datafast: OtherWebsite | None = optional("another DataFast website for all rules")
     goals: list[GoalStanza] = Field(description="the rules")
-    tests: list[TestCaseStanza] = Field(default_factory=list, description="events and the goals that must come of them")
+    tests: list[TestCaseStanza] = Field(default_factory=list, description="events, and the goals that they must make")
 
 
 MODELS: Final[dict[tuple[str, ...], type[Strict]]] = {

@@ -256,7 +256,7 @@ class _Reader:
                 continue
             if key in node.entries:
                 text = self.shown(place[0], key[:60], key=True)
-                self.problem(*place, f'key "{text}" is here twice (first on line {node.keys[key][0]})')
+                self.problem(*place, f'key "{text}" appears twice (first on line {node.keys[key][0]})')
                 continue
             node.entries[key], node.keys[key] = value, place
         return node

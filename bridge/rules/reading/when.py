@@ -263,7 +263,7 @@ def _operator(  # noqa: C901 - one branch per operator
     if name in COMPARISONS and name != "eq":
         if (money := _money(name, operand, path)) is not None:
             return money
-        needed = f'"{name}" takes a number, of a value also "1000 USD"'
+        needed = f'"{name}" takes a number (for a value also "1000 USD")'
         compared = _checked(operand, lambda constant: number(constant) is not None, needed, problem, at)
         return Compares(name, compared, number(compared.constant))
     if name in RESEMBLANCES:

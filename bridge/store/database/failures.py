@@ -47,8 +47,8 @@ _SENTENCES: Final = {
         " tables, or grant it SELECT, INSERT, UPDATE and DELETE on them and USAGE on their sequences and schema"
     ),
     "25006": (
-        "the database takes no writes just now ({}): it is a standby, or was set read-only; DATABASE_URL must lead to"
-        " the server that takes them"
+        "the database accepts no writes just now ({}): it is a standby, or was set read-only; DATABASE_URL must name"
+        " the server that accepts them"
     ),
     "53100": "the database server has no room left on its disk ({}): make room there",
 }
@@ -115,7 +115,7 @@ def _mapped(error: BaseException | None, driver: Any) -> StoreError | None:
         )
     code = getattr(error, "sqlstate", None)
     if code in _SCHEMA:
-        return SchemaError(f"{MIGRATE} ({reason}; or may its role not use their schema?)")
+        return SchemaError(f"{MIGRATE} ({reason}; or is its role not allowed to use their schema?)")
     if code in _CONFLICT or _is_not_prepared(error):
         return StoreConflict(f"the database ended the transaction, which can be tried again ({reason})")
     if code in _SENTENCES or READ_ONLY in reason:

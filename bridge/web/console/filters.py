@@ -71,7 +71,7 @@ def read(values: Mapping[str, str], now_ms: int) -> Filter:
     kind = _one_of("kind", values.get("kind") or activity.EVENTS, KINDS)
     given = {name: found for name in _NARROW if (found := text(values, name))}
     if kind != activity.EVENTS and "type" in given:
-        raise WrongFilter(f"`type` is of events, and this is the list of {kind}.")
+        raise WrongFilter(f"`type` is a filter for events, and this is the list of {kind}.")
     if "verdict" in given:  # which says more than the state
         given["state"] = given.pop("verdict")
     state = given.get("state")
@@ -113,7 +113,7 @@ def number(values: Mapping[str, str], name: str) -> int:
     """A number from one of our own links; 0 if there is none. Raises WrongFilter."""
     value = values.get(name) or "0"
     if not _NUMBER.fullmatch(value):
-        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it is a number.")
+        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it must be a number.")
     return int(value)
 
 
@@ -126,7 +126,7 @@ def row_id(values: Mapping[str, str], name: str) -> int | None:
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         allowed = ", ".join(map(str, known))
-        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it is one of {allowed}.")
+        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it must be one of {allowed}.")
     return value
 
 
@@ -140,4 +140,4 @@ def _time_ms(name: str, value: str, now_ms: int) -> int:
         return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         example = "a duration such as 6h or 7d, or a time in UTC such as 2026-05-03 or 2026-05-03T14:00"
-        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it is {example}.") from None
+        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it must be {example}.") from None

@@ -52,7 +52,7 @@ class Sessions:
         if not self._is_signed_in():
             return self._turned_away()
         if request.method == "POST" and not _same(request.form.get("csrf_token", ""), g.csrf):
-            return refused("This form is not of your session. Go back, reload the page, and try again.")
+            return refused("This form does not belong to your session. Go back, reload the page, and try again.")
         return None
 
     def _is_signed_in(self) -> bool:

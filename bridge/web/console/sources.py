@@ -80,7 +80,7 @@ def _standing(
     if not source.secrets:
         return "no secret: it answers 503", "bad"
     if any(alarm.name == "refusals" for alarm in findings):
-        return "refuses what it is sent", "bad"
+        return "is refusing requests", "bad"
     if state is None or state.last_accepted_at_ms is None:
         return "no events yet", "mute"
     return ("silent", "wait") if silent else ("receives", "ok")

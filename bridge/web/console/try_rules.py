@@ -85,7 +85,7 @@ class EditPage:
         text = stored.text
         if layer in shipped():
             if stored.digest != editing.NO_FILE:
-                raise EditRefused(f"{wanted} is there already: choose another name for the new layer, or edit it.")
+                raise EditRefused(f"{wanted} already exists: choose another name for the new layer, or edit it.")
             text = drafts.layer(layer)
         if event is not None and request.args.get("new"):
             found = self.explained(self.bridge.rules, event)
@@ -194,7 +194,7 @@ class EditPage:
             sentence = f"{name} is saved{'' if stored.digest else ' as a new file'}{self._wait_until_loaded(name)}"
             change(self.bridge, "rules", lambda _conn: Done(name, sentence))
         else:
-            notice(f"{name} is as it was: there is nothing to save.")
+            notice(f"{name} is unchanged: there is nothing to save.")
         return redirect(url_for("console.try_rules", file=name, event=edit.event_name or None), 303)  # type: ignore[return-value]
 
     def _wait_until_loaded(self, name: str) -> str:
@@ -207,9 +207,9 @@ class EditPage:
             except MappingError:
                 break  # somebody has removed it again
             if look > 2 and self.bridge.rules_fault:
-                return f", but the rules before it stay in force: {self.bridge.rules_fault}"
+                return f", but the previous rules stay in force: {self.bridge.rules_fault}"
             time.sleep(_LOAD_CHECK_S)
-        return ". The bridge takes it within a few seconds."
+        return ". The bridge loads it within a few seconds."
 
 
 def add(routes: Blueprint, bridge: Bridge) -> None:
@@ -258,7 +258,7 @@ def _is_part() -> bool:
 def _download(edit_page: EditPage, edit: Edit) -> Response:
     patch = editing.patch(edit_page.folder, edit.stored, edit.text)
     if not patch:
-        return edit_page.show(edit, 400, problem="The text is as the file on the disk, so there is no patch.")
+        return edit_page.show(edit, 400, problem="The text is the same as the file on the disk, so there is no patch.")
     answer = Response(patch.encode("utf-8", "surrogateescape"), mimetype="text/x-patch")
     answer.headers["Content-Disposition"] = f'attachment; filename="{edit.stored.name}.patch"'
     return answer

@@ -304,7 +304,7 @@ def test_the_story_says_since_when_a_visitor_is_known(store, rows, notifier, pas
     clock.advance(2 * 86_400_000)
     wanted(rows, once_key="second")
     passes(10_000, notifier())
-    assert "First known by form_response, 2 days before." in all_of(store)[0].body
+    assert "First known from form_response, 2 days before." in all_of(store)[0].body
 
 
 def test_nobody_is_told_of_more_goals_at_once_than_a_look_takes(rows, notifier, passes, post):

@@ -125,7 +125,7 @@ def test_renewals_refunds_and_the_like_are_counted_beside_and_never_an_alarm(sho
     shop.happen("customer.updated", 3)
     assert (shop.found().goals, shop.found().others) == (0, 23)
     assert shop.alarm() is None
-    told = "no goal yet at which a visitor can be handed over; 23 other goals of the last 30 days without one"
+    told = "no goal yet from an event that can hand over a visitor; 23 other goals of the last 30 days without one"
     assert attribution_sentence(shop.found()) == told
 
 

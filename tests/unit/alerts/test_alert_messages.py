@@ -178,7 +178,7 @@ def test_good_news_says_what_whose_and_since_when():
     assert message.body.splitlines() == [
         "purchase 1,240.00 USD, plan pro, from stripe (goal_7)",
         "Visitor: 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed, found through its customer, learned from a.b, 1 day before.",
-        "First known by form_response of tally, 19 days before.",
+        "First known from form_response of tally, 19 days before.",
     ]
     assert "secret" not in message.body
 

@@ -83,7 +83,7 @@ def test_age_is_a_note_and_not_a_failure(alone, capsys):
     (alone / "old.http").write_bytes(head.encode() + BODY)
     said = json.loads(run(capsys, "old.http", "--secret", SECRET, "--json").out)
     assert said["ok"] is True
-    assert "old. detect does not mind; a running bridge allows 5 min." in said["notes"][0]
+    assert "old. detect ignores that; a running bridge allows 5 min." in said["notes"][0]
 
 
 def test_a_line_end_that_an_editor_added_is_told(alone, capsys, captured):

@@ -55,7 +55,7 @@ def test_the_events_are_those_of_the_rules_that_are_on_and_those_that_teach_link
 def test_every_event_that_ties_keys_together_is_recommended_and_said_to_be_for_finding_visitors(capsys):
     """Of a payment by the PaymentIntent API only `charge.succeeded` ties the charge that a dispute names."""
     assert main(["sources", "stripe"]) == 0
-    goals, finding = capsys.readouterr().out.split("Events for finding the visitor of later ones:")
+    goals, finding = capsys.readouterr().out.split("Events that help to find the visitor of later events:")
     assert "Events for goals:" in goals
     assert "charge.succeeded" in finding
 

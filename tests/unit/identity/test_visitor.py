@@ -43,7 +43,7 @@ def test_capital_letters_are_the_same_visitor():
         (f"S{ID}", "session id"),
         (f"dfv_s{ID}", "session id"),
         ("1b9d6bcd-bbfd-1b2d-9b5d-ab8dfbbd4bed", "not of version 4"),
-        ("user_42", "is not the form of a visitor id"),
+        ("user_42", "does not have the form of a visitor id"),
         ("{{visitor}}", "is not the form"),
         ("dfv_", "is empty"),
         (42, "is a number"),

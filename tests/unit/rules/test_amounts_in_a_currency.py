@@ -60,7 +60,7 @@ def test_a_value_whose_name_says_a_currency_is_in_that_one_whatever_was_paid_wit
 
 @pytest.mark.parametrize("wrong", ["1000USDX", "1.000,00 USD", "USD 1000", "-5 USD"])
 def test_what_is_no_amount_is_told(wrong):
-    with pytest.raises(MappingError, match='of a value also "1000 USD"'):
+    with pytest.raises(MappingError, match='for a value also "1000 USD"'):
         matches(f"value.amount: {{gte: '{wrong}'}}", 1, "usd")
 
 

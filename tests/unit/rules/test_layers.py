@@ -443,7 +443,7 @@ def outcome(expected, event=None, layer=TESTED):
 def test_a_test_of_a_layer_compares_the_layers_own_rules():
     result = outcome("[{goal: big_purchase}]")
     assert (result.message, result.also) == ("", ("purchase",))
-    assert outcome("[]").message == "expected no goal, got also big_purchase (rule big_purchase)"
+    assert outcome("[]").message == "expected no goal, but got big_purchase (rule big_purchase)"
     both = outcome(
         '[{goal: purchase, metadata: {provider: stripe, amount: "4900.00", currency: USD, mode: payment}}, {goal: big_purchase}]'
     )
@@ -462,7 +462,7 @@ def test_a_shipped_rule_that_is_off_takes_no_part():
 
 def test_an_overridden_rule_is_the_layers():
     layer = "extends: stripe\ngoals: [{id: purchase, metadata: {mode: false}}]\ntests:\n  - {name: a, event: EVENT, goals: EXPECTED}\n"
-    assert "got also purchase" in outcome("[]", layer=layer).message
+    assert "but got purchase" in outcome("[]", layer=layer).message
     assert outcome('[{goal: purchase, metadata: {provider: stripe, amount: "4900.00", currency: USD}}]', layer=layer).ok
 
 

@@ -336,7 +336,7 @@ tests:
     ("test", "message"),
     [
         ("event: {type: other}, goals: [{goal: sale}]", "expected the goal sale, got no goal (the rule is for paid)"),
-        ("event: {type: paid}, goals: []", "expected no goal, got also sale (rule sale)"),
+        ("event: {type: paid}, goals: []", "expected no goal, but got sale (rule sale)"),
         (
             "event: {type: paid, amount: 1}, goals: [{goal: sale, metadata: {amount: '0.02', plan: pro}}]",
             'sale: expected amount "0.02", got "0.01"; sale: expected plan "pro", got nothing',

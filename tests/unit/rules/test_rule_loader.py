@@ -75,7 +75,7 @@ def test_a_number_keeps_its_text():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a: 1\na: 2", '2:1: key "a" is here twice (first on line 1)'),
+        ("a: 1\na: 2", '2:1: key "a" appears twice (first on line 1)'),
         ("a: &x 1", '1:4: anchors are not allowed; if "&x" begins a string, put it in quotes'),
         ("a: *x", '1:4: aliases are not allowed; if "*x" is a string, put it in quotes'),
         ("<<: {a: 1}", "1:1: merge keys (<<) are not allowed; write the entries out"),
@@ -229,11 +229,11 @@ def test_a_preset_is_overridden_key_by_key(verify, changed):
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ("{goal: identify, event: a}", "reserved: DataFast keeps this name for itself"),
+        ("{goal: identify, event: a}", "reserved: DataFast uses this name itself"),
         ("{goal: payment, event: a}", "so it would count twice"),
-        ("{goal: sale!, event: a}", 'goal name "sale!" holds !'),
+        ("{goal: sale!, event: a}", 'goal name "sale!" contains !'),
         (f"{{goal: {'x' * 65}, event: a}}", "65 characters; DataFast takes at most 64"),
-        ('{goal: "sale!_{x}", id: s, event: a}', 'goal name "sale!_" holds !'),
+        ('{goal: "sale!_{x}", id: s, event: a}', 'goal name "sale!_" contains !'),
         ('{goal: "sale_{x}", event: a}', 'needs an "id"'),
         (f'{{goal: "{"x" * 60}{{x}}{"y" * 5}", id: s, event: a}}', "65 characters; DataFast takes at most 64"),
         (f"{{goal: a, event: b, metadata: {{a: '{'x' * 250}{{x}}{'y' * 6}'}}}}", "256 characters; DataFast takes at most 255"),

@@ -61,7 +61,7 @@ def refusal(url: str) -> str:
         ("postgresql://user@one:1,two:2/name", "?host=one&host=two"),
         ("postgresql://user@%2Frun%2Fpg/name", "?host=/run/postgresql"),
         ("postgresql://user:%00@host/name", "a character that no database takes"),
-        ("postgresql:/user:q7Kz9@host/name", "does not begin as the URL of a database does"),
+        ("postgresql:/user:q7Kz9@host/name", "does not begin like a database URL"),
         ("sqlite://x.db", "three slashes (sqlite:///x.db), or four"),
         ("sqlite:x.db", "three slashes"),
         ("sqlite3:///x.db", "three slashes"),

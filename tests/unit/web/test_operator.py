@@ -163,7 +163,7 @@ def test_a_goal_that_is_due_for_long_is_red(client, at_work):
     a_goal(at_work, state="pending")
     at_work.clock.advance(16 * MIN)
     beat(at_work)
-    assert problems(client)[0] == ["Goals wait for longer than 15 minutes."]
+    assert problems(client)[0] == ["Goals have been waiting for more than 15 minutes."]
     write(at_work, update(goals).values(state="delivered"))
     assert problems(client) == ([], [])
 
@@ -172,7 +172,7 @@ def test_an_event_that_waits_for_long_is_red(client, at_work):
     an_event(at_work, state="received")
     at_work.clock.advance(16 * MIN)
     beat(at_work)
-    assert problems(client)[0] == ["Events wait for longer than 15 minutes."]
+    assert problems(client)[0] == ["Events have been waiting for more than 15 minutes."]
     write(at_work, update(events).values(state="routed"))
     assert problems(client) == ([], [])
 
@@ -194,7 +194,7 @@ def test_held_goals_are_red_until_somebody_decides(client, at_work):
     assert problems(client) == ([], [])
 
 
-REFUSED = "A source refuses what it is sent."
+REFUSED = "A source is refusing requests."
 HOUR = 60 * MIN
 
 
@@ -223,7 +223,7 @@ def test_what_a_stranger_sends_is_a_note_and_turns_nothing_red(client, at_work):
     refuse(client, at_work, 50, every_ms=HOUR)
     assert problems(client) == ([], [])
     public, (owner,) = noted(client)
-    assert public == ["A source refused what it was sent."]
+    assert public == ["A source refused requests."]
     assert owner.startswith("Source shop refused the last 50 requests, 0 s ago: ")
     sell(client, at_work, 1)
     assert noted(client) == ([], [])
@@ -245,8 +245,8 @@ def test_a_swapped_secret_is_red_in_time_until_an_event_comes_through(client, at
     public, (owner,) = problems(client)
     assert public == [REFUSED]
     assert owner.startswith("Source shop refused the last 6 requests (")
-    assert "no genuine event has come for 4 h" in owner
-    assert "The likely cause is that the provider has another secret now: compare SHOP_WEBHOOK_SECRET" in owner
+    assert "no genuine event has arrived for 4 h" in owner
+    assert "The likely cause is that the provider now uses another secret: compare SHOP_WEBHOOK_SECRET" in owner
     assert noted(client) == ([], [])
     sell(client, at_work, 9)
     assert problems(client) == ([], [])
@@ -291,7 +291,7 @@ def test_a_source_that_never_had_a_secret_is_a_note(client, at_work):
     refuse(client, at_work, 20, "off", every_ms=HOUR)
     assert problems(client) == ([], [])
     public, (owner,) = noted(client)
-    assert public == ["A source was sent something, but has no secret."]
+    assert public == ["A source received requests, but has no secret."]
     assert "SHOP_WEBHOOK_SECRET is not set" in owner
 
 
