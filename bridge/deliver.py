@@ -2,7 +2,7 @@
 
 Before a goal is sent for a visitor from a borrowed field, DataFast is asked whether the website knows that visitor.
 
-`decide` is the pure table of what each class of answer does (Design 6); the retry schedule is a setting. The worker's
+`decide` is the pure table of what each class of answer does; the retry schedule is a setting. The worker's
 threads call `Deliverer.step`. A request goes out only after its attempt is committed, and only while enough of the
 lease is left for the whole request. One transaction settles a goal that was delivered and claims the next one, so a
 queue costs one commit per goal.

@@ -1,4 +1,4 @@
-"""DataFast's answers: what they say, and what each means for a goal (Design 6). Pure; the clock is a parameter.
+"""DataFast's answers: what they say, and what each means for a goal. Pure; the clock is a parameter.
 
 A 2xx status line means that the goal was recorded, even if the rest is lost. A goal that may have been recorded,
 although no answer says so, is unconfirmed, never failed. Every documented shape is read, and nothing else raises an
@@ -81,7 +81,7 @@ def classify(answer: Answer, *, now_ms: int, secret: str | None = None) -> Outco
 
 
 def kind_of(answer: Answer) -> OutcomeKind:
-    """The class of an answer: one row of the table in Design 6."""
+    """The class of an answer: one row of the table of answers."""
     status = answer.status
     if 200 <= status < 300:
         return OutcomeKind.CONFIGURATION if is_page(answer) else OutcomeKind.DELIVERED

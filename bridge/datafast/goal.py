@@ -1,6 +1,6 @@
 """The action `goal`: a row becomes a `POST /goals`, and is recognized among the goals of its visitor.
 
-A read-back (Design 6) decides about all goals of one visitor and name together. An entry matches a goal if it has the
+A read-back (ADR 5) decides about all goals of one visitor and name together. An entry matches a goal if it has the
 goal's name, does not come from the browser, lies within the goal's window, and has no other description. Each entry is
 given to one goal only: first to the goals that are known to be delivered, then to the unconfirmed ones, oldest first.
 """

@@ -1,4 +1,4 @@
-"""Decide when two deliveries are one event: when one of the keys of the second is known for the source (Design 8).
+"""Decide when two deliveries are one event: when one of the keys of the second is known for the source (ADR 17).
 
 An event is identified by (type, id) if the provider sends an id *of the event*, else by a hash of the body; a batch
 also by the ids of its events. The hash covers the event's type if the source's rules or links name it: Shopify sends

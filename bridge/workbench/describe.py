@@ -379,7 +379,7 @@ def next_step(goal: GoalLine, moment: Moment) -> str:
             return obstacle
         if goal.due_at_ms > moment.now_ms:
             return f"next attempt {ago(goal.due_at_ms, moment.now_ms)} ({ordinal(goal.attempts + 1)})"
-        return "is sent when its turn comes (58 requests per minute; the goals of one visitor one after another)"
+        return "is sent when its turn comes (the goals of one visitor are sent one after another)"
     if goal.state == "unconfirmed":
         return f"the bridge asks DataFast {ago(max(goal.due_at_ms, moment.now_ms), moment.now_ms)}"
     if goal.state == "parked":
