@@ -70,19 +70,11 @@ def bench_micro(report: Report) -> None:
     figures = micro.run()
     report.add("HMAC and json.loads of the same body, for comparison", figures["hmac_and_json_us"], "µs")
     report.add("verify + parse a 4 KB event", figures["verify_and_parse_us"], "µs")
-    for what, cost_us, at_most in (
-        ("one rule", figures["one_rule_us"], 0.6),
-        ("100 rules for other events", figures["hundred_elsewhere_us"], 0.2),
-    ):
-        report.add(what, cost_us, "µs")
-        ratio = cost_us / figures["hmac_and_json_us"]
-        report.add(
-            f"{what}, against HMAC and json.loads",
-            ratio,
-            "×",
-            f"≤ {at_most}",
-            lambda value, at_most=at_most: value <= at_most,
-        )
+    reference = "HMAC and json.loads"
+    one_rule = figures["one_rule_us"] / figures["hmac_and_json_us"]
+    report.add(f"one rule, against {reference}", one_rule, "×", "≤ 0.6", lambda value: value <= 0.6)
+    elsewhere = figures["hundred_elsewhere_us"] / figures["hmac_and_json_us"]
+    report.add(f"100 rules for other events, against {reference}", elsewhere, "×", "≤ 0.2", lambda value: value <= 0.2)
     report.add("100 rules that do not match", figures["hundred_rules_us"], "µs")
     report.add("100 rules that do not match: to find the nearest", figures["nearest_us"], "µs")
     slowest = figures["slowest_detect_ms"]
