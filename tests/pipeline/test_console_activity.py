@@ -132,9 +132,9 @@ WRONG = {
     "source=a%E2%80%AEb": "`source` has a character that cannot be printed",
     "q=%07": "`q` has a character that cannot be printed",
     f"name={'a' * 5000}": "`name` has 5000 characters; at most 200 are searched for.",
-    "since=yesterday": '`since` cannot be "yesterday"; it is a duration such as 6h or 7d',
-    "test=maybe": "it is one of yes, no.",
-    "kind=goals&type=x": "`type` is of events",
+    "since=yesterday": '`since` cannot be "yesterday"; it must be a duration such as 6h or 7d',
+    "test=maybe": "it must be one of yes, no.",
+    "kind=goals&type=x": "`type` is a filter for events",
     "body=x&scanned=-5": "`scanned` cannot be",
 }
 

@@ -159,7 +159,7 @@ def test_a_change_needs_the_token_of_its_own_session(console, visit):
     other = Visit(console)
     for token in ("", "x", other.csrf(), "\ud7ff", visit.csrf()[:-1]):
         answer = visit.post("/console/sign-out", csrf_token=token)
-        assert (answer.status_code, "not of your session" in answer.text) == (403, True)
+        assert (answer.status_code, "does not belong to your session" in answer.text) == (403, True)
         assert '<a class="button" href="/console/">Home</a>' in answer.text
     assert visit.get("/console/").status_code == 200
     assert visit.get(f"/console/sign-out?csrf_token={visit.csrf()}").status_code == 404

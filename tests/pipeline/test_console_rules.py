@@ -252,7 +252,7 @@ def test_a_layer_is_begun_and_does_not_replace_a_file(visit):
     page = visit.get("/console/rules/try?layer=tally")
     assert text_of(page).startswith("extends: tally")
     assert "extends tally" in plain(send(visit, page))
-    assert "is there already" in plain(visit.get("/console/rules/try?layer=stripe"))
+    assert "already exists" in plain(visit.get("/console/rules/try?layer=stripe"))
 
 
 @pytest.mark.parametrize("event", ["ev_99", "nonsense", "ev_999999999999999999", "<script>", "\u202e"])

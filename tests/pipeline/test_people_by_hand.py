@@ -371,7 +371,7 @@ def test_what_doctor_says_of_addresses_finds_the_visitors_that_it_counts(sqlite_
     play(desk, form(mail=MAIL), checkout(customer_details={"email": MAIL}))
     monkeypatch.setenv("DATAFAST_API_URL", "http://127.0.0.1:9")
     said = bridge("doctor")[1]
-    assert "would have found 1 of 1 goals without a visitor" in said
+    assert "would have found a visitor for 1 of 1 goals that have none" in said
     assert "BRIDGE_MATCH_EMAIL=on switches it on (docs/privacy.md), then `python -m bridge relearn`" in said
     monkeypatch.setenv("BRIDGE_MATCH_EMAIL", "on")
     assert bridge("relearn")[0] == 0

@@ -125,9 +125,9 @@ def test_tables_without_a_version_are_no_empty_database(empty):
     bridge_store.migrate(empty)
     with empty.write() as conn:
         conn.execute(text("DELETE FROM bridge_version"))
-    with pytest.raises(SchemaError, match="does not say of which release"):
+    with pytest.raises(SchemaError, match="does not name their release"):
         bridge_store.migrate(empty)
-    with pytest.raises(SchemaError, match="does not say of which release"):
+    with pytest.raises(SchemaError, match="does not name their release"):
         bridge_store.schema_state(empty)
 
 

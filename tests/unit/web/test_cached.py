@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -81,26 +82,20 @@ def test_what_the_first_one_raises_is_raised():
 def test_what_fails_in_the_background_is_asked_for_a_twentieth_of_the_time_as_well(monkeypatch, error):
     monkeypatch.setattr(cached, "LONG_S", 0.0)
     monkeypatch.setattr(cached, "FRESH_S", 0.0)
-    times = []
+    began = []
+    took_s = 0.05
 
     def ask():
-        times.append(threading.current_thread())
-        if len(times) > 1:
-            threading.Event().wait(0.05)
+        began.append((time.monotonic(), threading.current_thread()))
+        if len(began) > 1:
+            threading.Event().wait(took_s)
             raise error
         return "first"
 
     counted = CachedInBackground(ask)
-    assert counted.get() == "first"
-    while len(times) < 2:
+    while len(began) < 3:
         assert counted.get() == "first"
-    times[1].join(PATIENCE_S)
-    assert counted.get() == "first"
-    threading.Event().wait(0.2)
-    assert counted.get() == "first"
-    assert len(times) == 2
-    threading.Event().wait(1.0)
-    assert counted.get() == "first"
-    while len(times) < 3:
-        threading.Event().wait(0.01)
-    times[2].join(PATIENCE_S)
+        threading.Event().wait(0.005)
+    (second_s, _), (third_s, thread) = began[1:]
+    assert third_s - second_s >= took_s + cached.SHARE * took_s
+    thread.join(PATIENCE_S)
