@@ -55,7 +55,7 @@ def print_event(screen: Screen, detail: EventDetail, goals: Sequence[GoalDetail]
         print_goal(screen, goal.goal, moment)
         screen.facts(describe.obstacles(goal, moment), width=15)
         _print_attempts(screen, goal)
-    for sentence in describe.made_before(detail):
+    for sentence in describe.already_made(detail):
         screen.say()
         screen.say(sentence)
 

@@ -25,6 +25,7 @@ import bridge
 from bridge import rules
 from bridge.prepare import PreparedEvent, Preparer, ReadEvent, followed, settle
 from bridge.rules.reading.folder import SHIPPED_PREFIX, shipped
+from bridge.store.goals import statements
 from bridge.store.operator import history
 from bridge.text import count, listing
 from bridge.workbench import stored, trace
@@ -32,7 +33,7 @@ from bridge.workbench import stored, trace
 if TYPE_CHECKING:
     from bridge.model import Event, GoalDraft, Source
     from bridge.store import Store
-    from bridge.store.operator.history import GoalPlace
+    from bridge.store.goals.statements import GoalPlace
 
 KINDS: Final = ("lost", "gained", "changed")
 EXAMPLES: Final = 3  # per kind and rule
@@ -211,7 +212,7 @@ def _made_before(store: Store, first: int) -> Callable[[Iterable[GoalPlace]], se
 
     def made_before(places: Iterable[GoalPlace]) -> set[GoalPlace]:
         with store.read() as conn:
-            return history.made_before(conn, places, first)
+            return statements.made_before(conn, places, first)
 
     return made_before
 
@@ -285,7 +286,7 @@ class _Side:
 class Comparison:
     """Takes the stored events page by page, in order of arrival.
 
-    made_before: which of some goals were made by an event before the first one (`bridge.store.operator.history`).
+    made_before: which of some goals were made by an event before the first one (`bridge.store.goals.statements`).
     see: as for `compare`.
     """
 

@@ -190,7 +190,7 @@ def outcome(detail: EventDetail, moment: Moment) -> str:
     if goals:
         more = f" And {count(len(goals) - _GOALS_SHOWN, 'more goal')}." if len(goals) > _GOALS_SHOWN else ""
         return " ".join(f"{goal_outcome(goal, moment)}." for goal in goals[:_GOALS_SHOWN]) + more
-    before = made_before(detail)
+    before = already_made(detail)
     if before:
         return f"It made no new goal. {before[0]}."
     found = elements(detail)
@@ -214,7 +214,7 @@ def goal_outcome(goal: GoalLine, moment: Moment) -> str:
     return f"{goal.called} {_STATES_IN_WORDS[goal.state]}{why}{then}{its_visitor}"
 
 
-def made_before(detail: EventDetail) -> list[str]:
+def already_made(detail: EventDetail) -> list[str]:
     """The goals that it would have made if an earlier event had not made them already."""
     return [
         f"ev_{goal.get('event_id')} had already made the goal {goal.get('goal')} (goal_{goal.get('id')}), and there"

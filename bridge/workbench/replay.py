@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bridge.store import Store
     from bridge.store.goals.making import PreviewedGoal
-    from bridge.store.operator.history import GoalPlace
+    from bridge.store.goals.statements import GoalPlace
 
 _PAGE: Final = 200  # events
 GONE: Final = "its body is gone"

@@ -6,7 +6,6 @@ import json
 
 import pytest
 from identity_kit import ALICE, Desk, stripe_event
-from sqlalchemy import text
 
 from bridge import rules, sources
 from bridge.errors import MappingError
@@ -144,18 +143,6 @@ goals:
     assert made(desk) == [("first", "first")]
     desk.route(stripe_event("b", thing), stripe_event("c", thing))
     assert [name for name, _ in made(desk)] == ["first", "second", "third"]
-
-
-def test_the_look_up_is_served_by_the_index_of_once_keys(store, clock):
-    explain = "EXPLAIN QUERY PLAN" if store.dialect == "sqlite" else "EXPLAIN"
-    statement = f"{explain} SELECT 1 FROM goals WHERE destination = 'default' AND once_key = 'stripe:live:a:b'"
-    with store.read() as conn:
-        if store.dialect == "postgresql":
-            conn.execute(text("SET LOCAL enable_seqscan = off"))  # an empty table is read as a whole
-        plan = " ".join(str(row) for row in conn.execute(text(statement)).all())
-    assert "INDEX" in plan.upper()
-    assert "destination" in plan
-    assert "once_key" in plan
 
 
 def test_a_file_that_follows_nobody_is_refused():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Row = tuple[Any, ...]
 
-_ROWS: Final = (64, 16, 8, 7, 6, 5, 4, 3, 2, 1)  # per INSERT: few different statements, which SQLite keeps prepared
+_ROWS: Final = (64, 16, 8, 7, 6, 5, 4, 3, 2, 1)  # per statement: few different ones, which SQLite keeps prepared
 _NAMES_MAX: Final = 4_096  # in one IN
 NOW: Final = {  # milliseconds since 1970 (bridge.store.clock)
     "sqlite": "bridge_now_ms()",
@@ -74,8 +74,8 @@ class Driver:
             found += self.execute_raw(_with_names(statement, size, self.dialect), (*values, *padded))
         return found
 
-    def insert(self, statement: str, rows: Sequence[Row]) -> list[Row]:
-        """Execute `INSERT INTO … VALUES {rows} …` with these rows of values; return its rows."""
+    def execute_rows(self, statement: str, rows: Sequence[Row]) -> list[Row]:
+        """Execute a statement with `VALUES {rows}`, mostly an INSERT, with these rows of values; return its rows."""
         found: list[Row] = []
         start = 0
         for size in _ROWS:

@@ -34,7 +34,10 @@ _MAKE: Final = (
     " ON CONFLICT (destination, once_key) DO NOTHING RETURNING id, destination, once_key"
 )
 _WRITE_KEYS: Final = "INSERT INTO goal_keys (goal_id, key) VALUES {rows} ON CONFLICT DO NOTHING"
-_IS_MADE: Final = "SELECT 1 FROM goals WHERE destination = ? AND once_key = ?"
+_MADE: Final = (  # with a list of once keys, PostgreSQL without statistics would read all goals of their destination
+    "WITH asked (destination, once_key) AS (VALUES {rows})"
+    " SELECT destination, once_key, event_id FROM asked JOIN goals USING (destination, once_key)"
+)
 _OF_THREADS: Final = (
     "SELECT DISTINCT g.goal_id FROM link_keys k JOIN goal_keys g ON g.key = k.key"
     " WHERE k.thread IN ({names}) AND k.stopped_at_ms IS NULL"
@@ -66,13 +69,13 @@ _FORGET_UNKNOWN: Final = "DELETE FROM unknown_visitors WHERE destination = ? AND
 
 def make(conn: Connection, rows: Iterable[Mapping[str, Any]]) -> dict[GoalPlace, int]:
     """Write goals, except those that exist already; return the ids of the new ones."""
-    written = driver_of(conn).insert(_MAKE, [tuple(row[name] for name in _COLUMNS) for row in rows])
+    written = driver_of(conn).execute_rows(_MAKE, [tuple(row[name] for name in _COLUMNS) for row in rows])
     return {(destination, once_key): goal_id for goal_id, destination, once_key in written}
 
 
 def write_keys(conn: Connection, rows: Sequence[tuple[int, str]]) -> None:
     """Record which keys lead to which goals: (goal id, key)."""
-    driver_of(conn).insert(_WRITE_KEYS, rows)
+    driver_of(conn).execute_rows(_WRITE_KEYS, rows)
 
 
 def keys_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[Key]]:
@@ -83,9 +86,10 @@ def keys_of(conn: Connection, goal_ids: Sequence[int]) -> dict[int, list[Key]]:
     return found
 
 
-def made_before(conn: Connection, places: Iterable[GoalPlace]) -> set[GoalPlace]:
-    """Which of these goals exist already, in any state."""
-    return {place for place in places if driver_of(conn).execute(_IS_MADE, place)}
+def made_before(conn: Connection, places: Iterable[GoalPlace], event_id: int | None = None) -> set[GoalPlace]:
+    """Which of these goals exist already, in any state. event_id: only those that an event before this one made."""
+    made = driver_of(conn).execute_rows(_MADE, list(places))
+    return {(destination, once_key) for destination, once_key, by in made if event_id is None or by < event_id}
 
 
 def linked_to(conn: Connection, threads: Collection[str], customers: Collection[str]) -> list[int]:
@@ -98,7 +102,7 @@ def linked_to(conn: Connection, threads: Collection[str], customers: Collection[
 
 def ask_about(conn: Connection, pairs: Iterable[GoalPlace], now: int) -> None:
     """Queue these (destination, visitor) pairs to be asked about, unless already done."""
-    driver_of(conn).insert(_ASK_ABOUT, [(*pair, now, now) for pair in sorted(set(pairs))])
+    driver_of(conn).execute_rows(_ASK_ABOUT, [(*pair, now, now) for pair in sorted(set(pairs))])
 
 
 def last_problem(conn: Connection, destination: str, visitor: str) -> str | None:

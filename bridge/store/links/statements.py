@@ -135,12 +135,12 @@ def write_keys(conn: Connection, keys: Mapping[str, Key], uses: Mapping[str, int
         )
         for name, key in sorted(keys.items())
     ]
-    return [KeyRow(*row) for row in driver_of(conn).insert(_WRITE_KEYS, rows)]
+    return [KeyRow(*row) for row in driver_of(conn).execute_rows(_WRITE_KEYS, rows)]
 
 
 def expect(conn: Connection, keys: Iterable[Key], now: int) -> None:
     """Create rows for people for whom goals of test events wait, so that an event naming them wakes the goals."""
-    driver_of(conn).insert(_EXPECT, [(key.text, key.kind, key.id, None, now, now, 1) for key in keys])
+    driver_of(conn).execute_rows(_EXPECT, [(key.text, key.kind, key.id, None, now, now, 1) for key in keys])
 
 
 def read_keys(conn: Connection, keys: Sequence[str]) -> list[KeyRow]:
@@ -155,7 +155,7 @@ def write_edges(conn: Connection, observations: Iterable[Observation]) -> None:
         if observation.event_id is not None
         for key in observation.keys
     ]
-    driver_of(conn).insert(_WRITE_EDGES, rows)
+    driver_of(conn).execute_rows(_WRITE_EDGES, rows)
 
 
 def write_evidence(conn: Connection, evidence: Iterable[Evidence]) -> None:
@@ -164,7 +164,7 @@ def write_evidence(conn: Connection, evidence: Iterable[Evidence]) -> None:
         (item.key, item.visitor, item.sure, *_mention_columns(item.first), *_mention_columns(item.last), item.borrowed)
         for item in sorted(evidence, key=lambda item: (item.key, item.visitor))
     ]
-    driver_of(conn).insert(_WRITE_EVIDENCE, rows)
+    driver_of(conn).execute_rows(_WRITE_EVIDENCE, rows)
 
 
 def _mention_columns(mention: Mention) -> tuple[int, int | None, str]:

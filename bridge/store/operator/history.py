@@ -1,7 +1,7 @@
-"""The stored events of a time span in order of arrival, and the goals that existed before them.
+"""The stored events of a time span in order of arrival.
 
 `span` and `page` use the primary key and the index of `received_at_ms`: a page reads only the rows of its events, with
-their bodies. `made_before` looks up each goal once in the index of once keys. Nothing here writes.
+their bodies. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.model import Event
-
-    GoalPlace = tuple[str, str]  # what makes a goal unique: destination and once key
 
 PAGE: Final = 500  # events
 _LOOKED_AT: Final = 10_000  # events searched for the newest of each type
@@ -73,22 +71,9 @@ def _last(conn: Connection) -> int:
     return driver_of(conn).execute(_LAST)[0][0] or 0
 
 
-def made_before(conn: Connection, places: Iterable[GoalPlace], event_id: int) -> set[GoalPlace]:
-    """Which of these goals were made by an event before this one, whatever their state."""
-    by_destination: dict[str, list[str]] = {}
-    for destination, once_key in places:
-        by_destination.setdefault(destination, []).append(once_key)
-    found: set[GoalPlace] = set()
-    for destination, keys in by_destination.items():
-        rows = driver_of(conn).execute_in(_MADE_BEFORE, keys, (destination, event_id))
-        found.update((destination, key) for (key,) in rows)
-    return found
-
-
 _FIRST: Final = "SELECT id FROM events WHERE received_at_ms >= ? ORDER BY received_at_ms, id LIMIT 1"
 _LAST: Final = "SELECT max(id) FROM events"
 # With more conditions, PostgreSQL without statistics would sort all remaining events for every page.
 _PAGE: Final = f"SELECT {', '.join(COLUMNS)} FROM events WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - no value in it
 _NEWEST: Final = "SELECT id, source, type FROM events WHERE id > ? AND received_at_ms >= ? AND source IN ({names})"
 _SOME: Final = f"SELECT {', '.join(COLUMNS)} FROM events WHERE id IN ({{names}})"  # noqa: S608 - as above
-_MADE_BEFORE: Final = "SELECT once_key FROM goals WHERE destination = ? AND event_id < ? AND once_key IN ({names})"

@@ -32,7 +32,7 @@ def test_every_text_comes_back_and_is_found_again(url):
     with store.write() as conn:
         conn.execute(insert(table), [{"name": text, "value": text} for text in TEXTS])
     with store.driver() as driver:
-        driver.insert(
+        driver.execute_rows(
             "INSERT INTO facts (name, value) VALUES {rows}", [(f"by the driver {text}", text) for text in TEXTS]
         )
     with store.read() as conn:

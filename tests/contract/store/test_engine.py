@@ -367,9 +367,9 @@ def test_the_driver_takes_any_number_of_rows_and_names(store, count):
         driver = driver_of(conn)
         rows = [(f"{place:03}", "new") for place in range(count)]
         insert = "INSERT INTO facts (name, value) VALUES {rows}"
-        driver.insert(insert, [("000", "old")])
+        driver.execute_rows(insert, [("000", "old")])
         then = "ON CONFLICT (name) DO UPDATE SET value = excluded.value RETURNING name, value"
-        assert sorted(driver.insert(f"{insert} {then}", rows)) == rows
+        assert sorted(driver.execute_rows(f"{insert} {then}", rows)) == rows
         names = [name for name, _ in rows]
         asked = "SELECT name FROM facts WHERE value = ? AND name IN ({names})"
         assert sorted(driver.execute_in(asked, names, ("new",))) == [(name,) for name in names]

@@ -64,7 +64,6 @@ WORK = {
     "events": lambda conn: retention.forget_events(conn, 10, NOW_MS),
     "a time span": lambda conn: history.span(conn, 1),
     "a page of it": lambda conn: history.page(conn, history.EventSpan(1, 1, 2)),
-    "made before": lambda conn: history.made_before(conn, [("default", "a"), ("default", "b")], 2),
     "types that came": lambda conn: tallies.types(conn, 1),
     "rules that fired": lambda conn: tallies.rules(conn, 1),
     "goals of some days": lambda conn: list(tallies.goals_since(conn, 1)),
@@ -121,9 +120,11 @@ PAGES = {
     "a purchase's people": lambda conn: _recall(conn, Key("stripe:live:sub_000000010", "subscription", "")),
     "a user's customers": lambda conn: learning.related(conn, [USER]),
     "whose a key is": lambda conn: link_statements.with_one_customer(conn, ["stripe:live:sub_000000010"]),
+    "goals made before": lambda conn: goal_statements.made_before(conn, ONCE),
     "goals that people are asked for": lambda conn: goal_statements.linked_to(conn, [], [USER]),
 }
 USER = "user:default:live:000000010"
+ONCE = [("default", f"purchase:evt_{n:09}") for n in range(50)]
 _BESIDE = (("stripe:live:cus_", "customer", "NULL"), ("user:default:live:", "user", "1"))  # …, since when it is certain
 
 
@@ -163,12 +164,37 @@ def _looked_at(store, conn, ask):
     """The steps of plans that look at very many rows."""
     with overheard(store) as said:
         ask(conn)
-    heard = [(statement, values) for statement, values in said if statement.startswith("SELECT")]
+    heard = [(statement, values) for statement, values in said if statement.startswith(("SELECT", "WITH"))]
     plans = [explained(conn, f"EXPLAIN ANALYZE {statement}", values) for statement, values in heard]
     return [line.strip() for lines in plans for line in lines if _MUCH.search(line)]
 
 
 _MUCH = re.compile(r"actual .*rows=\d{5}|Removed by Filter: \d{5}|Parallel")
+
+
+@pytest.mark.parametrize(("number", "statements"), [(1, 1), (50, 4)])
+def test_goals_made_before_are_found_by_few_statements_and_the_index_of_once_keys(store, rows, number, statements):
+    early, late = rows.routed("evt_1"), rows.routed("evt_2")
+    first, *rest = places = [("default", f"once_{n}") for n in range(number)]
+    for event, made in ((early, [first, ("other", "once_1")]), (late, rest)):
+        for destination, once_key in made:
+            rows.goal(event, destination=destination, once_key=once_key)
+    asked = {*places, ("other", "once_0")}
+    alike = rows.all(schema.goals)[0]._asdict()
+    with store.write() as conn:  # of few, PostgreSQL reads all of a destination
+        conn.execute(schema.goals.insert(), [alike | {"id": 1_000 + n, "once_key": f"more_{n}"} for n in range(3_000)])
+    with overheard(store) as said, store.write() as conn:
+        assert goal_statements.made_before(conn, asked) == set(places)
+        assert goal_statements.made_before(conn, asked, late) == {first}
+        heard = list(said)
+        plans = [" ".join(plan(conn, statement, values)) for statement, values in heard]
+    assert len(heard) == 2 * statements
+    by_index = {
+        "sqlite": r"sqlite_autoindex_goals_1 \(destination=\? AND once_key=\?\)",
+        "postgresql": r"uq_goals_destination_once_key on .*Index Cond: .*destination = .*once_key = ",
+    }
+    for lines in plans:
+        assert re.search(by_index[store.dialect], lines), lines
 
 
 def test_the_page_of_an_event_takes_as_many_statements_for_twenty_goals_as_for_one(store, rows):

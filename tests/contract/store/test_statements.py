@@ -12,7 +12,7 @@ from bridge import store as bridge_store
 from bridge.store.database.driver import render
 
 ROOT = Path(bridge_store.__file__).parent
-BEGINS = re.compile(r"(SELECT|INSERT INTO|UPDATE|DELETE FROM) ")
+BEGINS = re.compile(r"(WITH|SELECT|INSERT INTO|UPDATE|DELETE FROM) ")
 MODULES = [path.relative_to(ROOT).as_posix() for path in sorted(ROOT.glob("*/statements.py"))]
 
 
@@ -26,7 +26,7 @@ def statements(name):
 def whole(statement, dialect):
     """A statement as the driver sends it, with two of whatever it takes any number of."""
     columns = re.match(r"INSERT INTO \w+ \(([^)]*)\)", statement)
-    row = f"({', '.join('?' * len(columns[1].split(',')))})" if columns else ""
+    row = f"({', '.join('?' * len(columns[1].split(',')))})" if columns else "(?, ?)"
     return render(statement.replace("{rows}", f"{row}, {row}").replace("{names}", "?, ?"), dialect)
 
 
