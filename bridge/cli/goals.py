@@ -136,8 +136,7 @@ def _chosen(
     if bool(ids) == bool(state):
         raise UsageError("Name goals (goals retry goal_7), or select them with --state.")
     if ids:
-        details = [queries.show_goal(conn, goal_id) for goal_id in ids]
-        goals = [detail.goal for detail in details if detail]
+        goals = queries.goals_by_id(conn, ids)
         return ids, frozenset(goal.id for goal in goals if goal.state == GoalState.DELIVERED)
     wanted = queries.GoalFilter(state=state, since_ms=resources.since_ms(conn, since))
     return [line.id for line in resources.all_matching(partial(queries.list_goals, conn), wanted)], frozenset()

@@ -71,8 +71,8 @@ def bind(conn: Connection, key: Key, visitor: str, settings: Settings, environ: 
     """Make a key lead to a visitor, and wake the goals that waited for it."""
     waiting = parking.waiting_for(conn, key)
     links = parking.bind(conn, key, visitor, settings)
-    goals = tuple(goal for goal_id in waiting if (goal := queries.show_goal(conn, goal_id)) is not None)
-    return Binding(key, visitor, links, goals, describe.moment(conn, environ))
+    goals = queries.show_goals(conn, waiting)
+    return Binding(key, visitor, links, tuple(goals), describe.moment(conn, environ))
 
 
 def preview(store: Store, key: Key, visitor: str, settings: Settings, environ: Mapping[str, str]) -> Binding:
@@ -138,7 +138,7 @@ def _kept(goal: GoalLine) -> str:
 
 def plan_cut(conn: Connection, key: Key) -> Cut:
     """What forgetting a key would do."""
-    goals = [detail.goal for goal_id in parking.found_by(conn, key) if (detail := queries.show_goal(conn, goal_id))]
+    goals = queries.goals_by_id(conn, parking.found_by(conn, key))
     again = tuple(goal for goal in goals if goal.state in _OPEN)
     return Cut(key, again, tuple(goal for goal in goals if goal.state not in (*_OPEN, "parked")))
 

@@ -78,7 +78,7 @@ def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
     found = queries.find(conn, text)
     known.events = _events(conn, found.events)
     known.goals_made = {detail.line.id: queries.goals_of(conn, detail) for detail in known.events}
-    known.goals = [goal for goal_id in found.goals if (goal := queries.show_goal(conn, goal_id))]
+    known.goals = queries.show_goals(conn, found.goals)
     keys = keys_named(conn, text)
     thread = threads.linked_to_keys(conn, keys) if keys else threads.linked_to_visitor(conn, text.lower())
     if thread.keys:

@@ -58,7 +58,10 @@ _ASK_ABOUT: Final = (
 _PROOFS: Final = (
     "SELECT destination, visitor, known FROM visitor_proofs WHERE known IS NOT NULL AND visitor IN ({names})"
 )
-_TROUBLE: Final = "SELECT message FROM visitor_proofs WHERE destination = ? AND visitor = ? AND known IS NULL"
+_TROUBLES: Final = (
+    "WITH asked (destination, visitor) AS (VALUES {rows}) SELECT destination, visitor, message"
+    " FROM asked JOIN visitor_proofs USING (destination, visitor) WHERE known IS NULL"
+)
 _UNKNOWN: Final = "SELECT destination, visitor, at_ms FROM unknown_visitors WHERE visitor IN ({names})"
 _NOTE_UNKNOWN: Final = (
     "INSERT INTO unknown_visitors (destination, visitor, at_ms) VALUES (?, ?, {now})"
@@ -105,9 +108,10 @@ def ask_about(conn: Connection, pairs: Iterable[GoalPlace], now: int) -> None:
     driver_of(conn).execute_rows(_ASK_ABOUT, [(*pair, now, now) for pair in sorted(set(pairs))])
 
 
-def last_problem(conn: Connection, destination: str, visitor: str) -> str | None:
-    """Why the last request about this visitor had no answer."""
-    return next((message for (message,) in driver_of(conn).execute(_TROUBLE, (destination, visitor))), None)
+def last_problems(conn: Connection, pairs: Iterable[GoalPlace]) -> dict[GoalPlace, str | None]:
+    """Why the last request about each of these visitors had no answer."""
+    rows = driver_of(conn).execute_rows(_TROUBLES, list(pairs))
+    return {(destination, visitor): message for destination, visitor, message in rows}
 
 
 def strangers(conn: Connection, candidates: Iterable[NamedVisitor | Evidence], now: int) -> Strangers:

@@ -258,39 +258,45 @@ def show_events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
 
 def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
     """One goal by our id."""
-    row = conn.execute(select(goals).where(goals.c.id == goal_id)).first()
-    if row is None:
-        return None
-    event = conn.execute(select(*EVENT_COLUMNS, events.c.trace).where(events.c.id == row.event_id)).one()
-    return _details(conn, [row], _with_goals(conn, [event])[0], _json(event.trace))[0]
+    return next(iter(show_goals(conn, [goal_id])), None)
+
+
+def show_goals(conn: Connection, ids: Sequence[int]) -> list[GoalDetail]:
+    """Some goals by our ids, in their order. Only different keys of goals without a visitor take more statements."""
+    rows = {row.id: row for row in conn.execute(select(goals).where(goals.c.id.in_(ids)))} if ids else {}
+    query = select(*EVENT_COLUMNS, events.c.trace).where(events.c.id.in_({row.event_id for row in rows.values()}))
+    made_by = conn.execute(query).all() if rows else []
+    traces = {event.id: _json(event.trace) for event in made_by}
+    return _details(conn, [rows[goal_id] for goal_id in ids if goal_id in rows], _with_goals(conn, made_by), traces)
 
 
 def goals_of(conn: Connection, event: EventDetail, most: int | None = None) -> list[GoalDetail]:
     """The goals of an event, the first `most` of them. It takes no more statements than one goal does."""
     ids = [goal.id for goal in event.line.goals[:most]]
     rows = conn.execute(select(goals).where(goals.c.id.in_(ids)).order_by(goals.c.id)).all() if ids else []
-    return _details(conn, rows, event.line, event.trace)
+    return _details(conn, rows, [event.line], {event.line.id: event.trace})
 
 
 def _details(
-    conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]], event: EventLine, trace: Json
+    conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]], made_by: Sequence[EventLine], traces: Mapping[int, Json]
 ) -> list[GoalDetail]:
-    """Goals of one event, by their rows."""
+    """Goals of these events, by their rows."""
+    lines = {event.id: event for event in made_by}
     ids = [row.id for row in rows]
     unnamed = [row for row in rows if row.state in ("parked", "unattributed")]
     tries, asked = attempts_of(conn, ids), lookups.asked_for_goals(conn, ids)
     keys = threads.keys_of_goals(conn, [row.id for row in unnamed])
     to_prove = {(row.destination, row.to_prove) for row in unnamed if row.to_prove}
-    troubles = {place: goal_statements.last_problem(conn, *place) for place in to_prove}
+    troubles = goal_statements.last_problems(conn, to_prove)
     return [
         GoalDetail(
             _goal(row),
-            event,
+            lines[row.event_id],
             tuple(tries.get(row.id, ())),
             tuple(asked.get(row.id, ())),
             *keys.get(row.id, ((), ())),
             troubles.get((row.destination, row.to_prove)) if row.id in keys else None,
-            _origin(trace, row.id),
+            _origin(traces[row.event_id], row.id),
         )
         for row in rows
     ]
@@ -363,8 +369,8 @@ def goal_lines(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[GoalLi
 
 
 def goals_by_id(conn: Connection, ids: Iterable[int]) -> list[GoalLine]:
-    """These goals, in any order."""
-    return goal_lines(conn, select(*GOAL_COLUMNS).where(goals.c.id.in_(sorted(ids))))
+    """These goals, the oldest first."""
+    return goal_lines(conn, select(*GOAL_COLUMNS).where(goals.c.id.in_(sorted(ids))).order_by(goals.c.id))
 
 
 def attempt_lines(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[AttemptLine]:
@@ -380,10 +386,10 @@ def _with_goals(conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list
     ]
 
 
-def _goals_of(conn: Connection, event_ids: Iterable[int]) -> dict[int, list[GoalLine]]:
+def _goals_of(conn: Connection, event_ids: Sequence[int]) -> dict[int, list[GoalLine]]:
     found: dict[int, list[GoalLine]] = {}
-    query = select(*GOAL_COLUMNS).where(among(goals.c.event_id, list(event_ids))).order_by(goals.c.id)
-    for row in conn.execute(query):
+    query = select(*GOAL_COLUMNS).where(among(goals.c.event_id, event_ids)).order_by(goals.c.id)
+    for row in conn.execute(query) if event_ids else ():
         found.setdefault(row.event_id, []).append(_goal(row))
     return found
 

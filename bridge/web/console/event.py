@@ -132,10 +132,10 @@ def _event(bridge: Bridge, name: str) -> EventDetail:
 def _goal(bridge: Bridge, name: str) -> GoalLine:
     number = _row_id("goal", name)
     with bridge.store.read() as conn:
-        found = None if number is None else queries.show_goal(conn, number)
-    if found is None:
+        found = [] if number is None else queries.goals_by_id(conn, [number])
+    if not found:
         raise NotFound
-    return found.goal
+    return found[0]
 
 
 def _event_url(event_id: int) -> str:

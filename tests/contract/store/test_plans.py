@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 
@@ -12,6 +13,7 @@ from bench import claims as bench_claims
 from bench.half_million import BIG as BIG_ID
 from bench.half_million import fill
 from bridge import settings
+from bridge.cli import goals as cli_goals
 from bridge.identity.choice import Evidence, Mention
 from bridge.model import Key
 from bridge.store import open as open_store
@@ -26,7 +28,7 @@ from bridge.store.operator import activity, changes, history, queries, status, t
 from bridge.store.upkeep import retention
 from bridge.store.upkeep.ahead import corrections
 from bridge.workbench import event as event_page
-from bridge.workbench import why
+from bridge.workbench import linking, why
 
 NOW_MS = 1_790_000_000_000
 AHEAD = corrections(settings.load({}))
@@ -216,6 +218,52 @@ def test_the_page_of_an_event_takes_as_many_statements_for_twenty_goals_as_for_o
         return len(said)
 
     assert said_of("evt_few", 2) == said_of("evt_many", 20) <= 20
+
+
+# Each with the ids of its goals, which it shows in this order.
+OF_GOALS = {
+    "goals": lambda conn, ids: [detail.goal.id for detail in queries.show_goals(conn, ids)],
+    "a visitor's goals": lambda conn, _: [detail.goal.id for detail in why.look_up(conn, "v1", {}).goals],
+    "the goals of a key": lambda conn, _: [goal.id for goal in linking.plan_cut(conn, CUSTOMER_KEY).kept][::-1],
+    "goals to retry": lambda conn, ids: sorted(cli_goals._chosen(conn, ids, None, None)[1], reverse=True),
+}
+CUSTOMER_KEY = Key("stripe:live:cus_1", "customer", "cus_1")
+
+
+@pytest.mark.parametrize("name", OF_GOALS)
+def test_goals_of_many_events_take_as_many_statements_as_those_of_few(store, rows, name):
+    provenance = json.dumps({"visitor": "v1", "by": "customer", "key": CUSTOMER_KEY.text})
+    made = []
+
+    def add(number):
+        for _ in range(number):
+            made.insert(0, rows.goal(state="delivered", provenance=provenance))
+            rows.attempt(made[0])
+            with store.write() as conn:
+                conn.execute(schema.goal_keys.insert().values(goal_id=made[0], key=CUSTOMER_KEY.text))
+        with overheard(store) as said, store.read() as conn:
+            assert OF_GOALS[name](conn, made) == made
+        return len(said)
+
+    assert add(2) == add(14) <= 12
+
+
+def test_why_visitors_are_not_proved_yet_is_asked_in_one_statement(store, rows):
+    def add(first, number):
+        made = [rows.goal(state="parked", visitor=None, to_prove=f"v{first + n}") for n in range(number)]
+        with store.write() as conn:
+            for n in range(number):
+                asked = {"destination": "default", "visitor": f"v{first + n}", "made_at_ms": 1, "again_at_ms": 1}
+                conn.execute(schema.visitor_proofs.insert().values(**asked, message=f"no answer {first + n}"))
+        with overheard(store) as said, store.read() as conn:
+            assert [detail.trouble for detail in queries.show_goals(conn, made)] == [
+                f"no answer {first + n}" for n in range(number)
+            ]
+            heard = list(said)
+            assert not [walk for statement, values in heard if (walk := _walks(conn, statement, values))]
+        return len(heard)
+
+    assert add(0, 2) == add(2, 16)
 
 
 @pytest.mark.parametrize("statement", ["_OLDEST", "_NEWEST"])
