@@ -14,14 +14,12 @@ import os
 import threading
 import time
 from concurrent.futures import Future
-from functools import cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge import logs
 from bridge.errors import BridgeError, StoreError, StoreUnavailable
 from bridge.model import Ack, EventState
-from bridge.store.database.driver import render
 from bridge.store.inbox import statements
 from bridge.text import storable
 
@@ -40,10 +38,6 @@ _BATCH: Final = 64  # rows per commit
 _BATCH_BYTES: Final = 4 << 20  # of bodies per commit
 _ROW_BY_ROW_S: Final = 1.0  # how long a failed batch is retried row by row while its callers wait
 
-_COLUMNS: Final = (
-    "source", "provider", "dedupe_key", "dedupe_key_2", "type", "provider_event_id", "account", "test",
-    "stated_at_ms", "order_at_ms", "headers", "query", "body", "state", "reason", "signature",
-)  # fmt: skip
 _Row = tuple[Any, ...]
 _Entry = tuple["NewEvent", "Future[Ack]"]
 _FormerKeys = tuple[tuple[str, str], ...]  # the (type, key) pairs that the previous release would have stored
@@ -197,15 +191,15 @@ def _as_bridge_error(failure: Exception) -> Exception:
 
 # --------------------------------------------------------------------------------------------------------- rows
 
-_SOURCE: Final = _COLUMNS.index("source")
-_KEY: Final = _COLUMNS.index("dedupe_key")  # and the second one after it
+_SOURCE: Final = statements.NEW_COLUMNS.index("source")
+_KEY: Final = statements.NEW_COLUMNS.index("dedupe_key")  # and the second one after it
 _KEY_MAX: Final = 200  # characters; longer keys are hashed, because an index entry has to fit into a page
 _TEXT_MAX: Final = 500
 _MS_MAX: Final = 1 << 53
 
 
 def _row(event: NewEvent) -> _Row:
-    """The event as values for `_COLUMNS`. An authentic event is never refused because of its strings.
+    """The event as values for `NEW_COLUMNS`. An authentic event is never refused because of its strings.
 
     A lone dedupe key is stored in both columns, so that it also collides with the second key of an earlier event:
     omitting an unsigned id does not turn a duplicate into a new event.
@@ -250,7 +244,7 @@ def _ms(value: int | None) -> int | None:
     return value if value is not None and -_MS_MAX < value < _MS_MAX else None
 
 
-# --------------------------------------------------------------------------------------------------- statements
+# ------------------------------------------------------------------------------------------------------ a batch
 
 
 def store_rows(driver: Driver, rows: Sequence[_Row], former_keys: Sequence[_FormerKeys] = ()) -> list[Ack]:
@@ -267,7 +261,7 @@ def store_rows(driver: Driver, rows: Sequence[_Row], former_keys: Sequence[_Form
     while remaining:
         distinct = {_identity(rows[index]): index for index in reversed(remaining)}
         values = [value for index in reversed(distinct.values()) for value in rows[index]]
-        inserted = set(driver.execute_raw(_insert_text(len(distinct), driver.dialect), values))
+        inserted = set(driver.execute_raw(statements.insert_text(len(distinct), driver.dialect), values))
         for identity, index in distinct.items():
             answers[index] = Ack.ACCEPTED if identity in inserted else Ack.DUPLICATE
         remaining = [index for index in remaining if index not in answers]
@@ -283,7 +277,7 @@ def _stored_before(driver: Driver, rows: Sequence[_Row], former_keys: Sequence[_
     known = {
         (source, event_type, key): event_id
         for source, keys in sorted(keys_by_source.items())
-        for statement in (_BY_KEY, _BY_KEY_2)
+        for statement in (statements.BY_KEY, statements.BY_KEY_2)
         for event_id, event_type, key in (driver.execute_in(statement, sorted(keys), (source,)) if keys else ())
     }
     return {
@@ -298,34 +292,14 @@ def _identity(row: _Row) -> _Row:
     return row[_SOURCE], row[_KEY]
 
 
-@cache
-def _insert_text(rows: int, dialect: str) -> str:
-    """An INSERT that returns the (source, first key) of the new rows. These pairs must be distinct."""
-    row = f"({'?, ' * len(_COLUMNS)}{{now}})"
-    return render(
-        f"INSERT INTO events ({', '.join(_COLUMNS)}, received_at_ms) VALUES {', '.join([row] * rows)}"  # noqa: S608 - no value in it
-        " ON CONFLICT DO NOTHING RETURNING source, dedupe_key",
-        dialect,
-    )
-
-
 def _count(driver: Driver, rows: Sequence[_Row], answers: dict[int, Ack], stored_before: dict[int, int]) -> None:
     counts: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         duplicate = answers[index] is Ack.DUPLICATE
         counts.setdefault(row[_SOURCE], [0, 0])[duplicate] += 1
         if index in stored_before:
-            driver.execute(_REPEATED_ID, (stored_before[index],))
+            driver.execute(statements.REPEATED_ID, (stored_before[index],))
         elif duplicate:
-            driver.execute(_REPEATED, (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
+            driver.execute(statements.REPEATED, (row[_SOURCE], row[_KEY], row[_SOURCE], row[_KEY + 1]))
     for source in sorted(counts):
         driver.execute(statements.STORED, (source, *counts[source]))
-
-
-_BY_KEY: Final = "SELECT id, type, dedupe_key FROM events WHERE source = ? AND dedupe_key IN ({names})"
-_BY_KEY_2: Final = "SELECT id, type, dedupe_key_2 FROM events WHERE source = ? AND dedupe_key_2 IN ({names})"
-_REPEATED_ID: Final = "UPDATE events SET duplicates = duplicates + 1 WHERE id = ?"
-_REPEATED: Final = (
-    "UPDATE events SET duplicates = duplicates + 1 WHERE id = (SELECT min(id) FROM events"
-    " WHERE (source = ? AND dedupe_key = ?) OR (source = ? AND dedupe_key_2 = ?))"
-)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.store.database.driver import driver_of
+from bridge.store.database.driver import driver_of, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +13,23 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 GAPS_MS: Final = 30 * 86_400_000  # the longest silence between two events is kept for this period and the one before
+
+NEW_COLUMNS: Final = (
+    "source", "provider", "dedupe_key", "dedupe_key_2", "type", "provider_event_id", "account", "test",
+    "stated_at_ms", "order_at_ms", "headers", "query", "body", "state", "reason", "signature",
+)  # fmt: skip
+_NEW: Final = f"({'?, ' * len(NEW_COLUMNS)}{{now}})"
+_INSERT: Final = (
+    f"INSERT INTO events ({', '.join(NEW_COLUMNS)}, received_at_ms) VALUES {_NEW}"  # noqa: S608 - no value in it
+    " ON CONFLICT DO NOTHING RETURNING source, dedupe_key"
+)
+BY_KEY: Final = "SELECT id, type, dedupe_key FROM events WHERE source = ? AND dedupe_key IN ({names})"
+BY_KEY_2: Final = "SELECT id, type, dedupe_key_2 FROM events WHERE source = ? AND dedupe_key_2 IN ({names})"
+REPEATED_ID: Final = "UPDATE events SET duplicates = duplicates + 1 WHERE id = ?"
+REPEATED: Final = (
+    "UPDATE events SET duplicates = duplicates + 1 WHERE id = (SELECT min(id) FROM events"
+    " WHERE (source = ? AND dedupe_key = ?) OR (source = ? AND dedupe_key_2 = ?))"
+)
 
 # Count accepted events: source, new ones, duplicates. Any of them ends a run of refusals, and the silence before it may
 # be the longest so far.
@@ -49,6 +67,12 @@ _FINISH: Final = (
     "UPDATE events SET state = 'routed', verdict = ?, reason = ?, trace = ?, rules_hash = ?, routed_at_ms = {now},"
     " lease_token = NULL, lease_until_ms = NULL WHERE id = ? AND state = 'received' AND lease_token = ?"
 )
+
+
+@cache
+def insert_text(rows: int, dialect: str) -> str:
+    """An INSERT that returns the (source, first key) of the new rows. These pairs must be distinct."""
+    return render(_INSERT.replace(_NEW, ", ".join([_NEW] * rows)), dialect)
 
 
 def waiting(conn: Connection, limit: int) -> list[tuple[int, int, int]]:
