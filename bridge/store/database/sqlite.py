@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -21,6 +21,7 @@ from bridge.errors import StoreGone, StoreUnavailable
 from bridge.settings.database_file import Watch, make_private
 from bridge.settings.database_url import sqlite_file
 from bridge.store.database.begin import LAZY, LEVEL, READ, WAIT_S, WRITE
+from bridge.store.database.failures import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,3 +174,34 @@ def write_ahead(connection: sqlite3.Connection) -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def waits_for_disk(connection: Any) -> bool:
+    """Whether a commit waits until it is on the disk."""
+    return connection.execute("PRAGMA synchronous").fetchone()[0] in (2, 3)  # FULL, EXTRA
+
+
+def overwrite_deleted(connection: Any) -> None:
+    """From now on, overwrite what this connection deletes."""
+    connection.execute("PRAGMA secure_delete = ON")
+
+
+def overwrite_freed(engine: Engine, bytes_max: int) -> bool:
+    """Overwrite the file's freed pages, and the log. False: the file is in use, or larger than this."""
+    with closing(engine.raw_connection()) as pooled, suppress(sqlite3.OperationalError):
+        driver: Any = pooled.driver_connection
+        pages, size = (driver.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        if pages * size <= bytes_max:
+            driver.execute("VACUUM")
+            return bool(driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+    return False
+
+
+def bound_log(engine: Engine, pages_max: int) -> None:
+    """Truncate the log when it has grown: it can restart only at a moment without readers."""
+    unless_busy = suppress(sqlite3.OperationalError)  # another process is busy with it
+    with translated(engine), unless_busy, closing(engine.raw_connection()) as pooled:
+        driver: Any = pooled.driver_connection
+        _busy, pages, _moved = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages > pages_max:
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

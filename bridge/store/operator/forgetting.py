@@ -18,12 +18,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote
 
-from sqlalchemy import Text, case, cast, delete, literal, null, or_, select, text, update
+from sqlalchemy import Text, case, cast, delete, literal, null, or_, select, update
 
 from bridge.identity.threads import components
 from bridge.model import FINAL, PERSON_KINDS
 from bridge.model import VISITOR_PREFIX as PREFIX
 from bridge.store import clock
+from bridge.store.database import sqlite
 from bridge.store.inbox import events as events_
 from bridge.store.links import statements as link_statements
 from bridge.store.operator import alerting, changes
@@ -230,7 +231,7 @@ def remove(conn: Connection, person: Person, matches: Callable[[str], object] = 
     """
     link_statements.lock(conn)
     if conn.dialect.name == "sqlite":
-        conn.execute(text("PRAGMA secure_delete = ON"))
+        sqlite.overwrite_deleted(conn.connection.driver_connection)
     at = f"{datetime.fromtimestamp(clock.read_ms(conn) / 1000, UTC):%Y-%m-%d %H:%M}"
     why = _REQUEST_REASON.format(at)
     visitors = person.visitors | _borrowed(conn, person)
@@ -293,20 +294,7 @@ def _borrowed(conn: Connection, person: Person) -> set[str]:
 
 def scrub(store: Store) -> bool:
     """Overwrite freed pages and the write-ahead log of a SQLite file. False: the file is in use or large."""
-    if store.dialect != "sqlite":
-        return True
-    connection = store.engine.raw_connection()
-    try:
-        cursor = connection.cursor()
-        pages, size = (cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-        if pages * size > VACUUM_MAX:
-            return False
-        cursor.execute("VACUUM")
-        return bool(cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
-    except store.engine.dialect.loaded_dbapi.OperationalError:
-        return False
-    finally:
-        connection.close()
+    return store.dialect != "sqlite" or sqlite.overwrite_freed(store.engine, VACUUM_MAX)
 
 
 # ------------------------------------------------------------------------------------------------- what is left

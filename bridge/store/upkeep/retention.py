@@ -8,9 +8,7 @@ log file is cut at the end.
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
-from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +17,7 @@ from sqlalchemy import and_, bindparam, case, delete, exists, func, or_, select,
 from bridge.identity.choice import BARE_MS
 from bridge.model import FINAL, GoalState
 from bridge.store.clock import read_ms
-from bridge.store.database.failures import translated
+from bridge.store.database import sqlite
 from bridge.store.inbox import first_messages
 from bridge.store.links import lookups, statements
 from bridge.store.operator import changes
@@ -75,7 +73,8 @@ def purge(
         "changes": in_batches(lambda conn: changes.forget_old(conn, BATCH, now)),
         "first_messages": in_batches(lambda conn: first_messages.forget_old(conn, now)),
     }
-    bound_log(store)
+    if store.dialect == "sqlite":
+        sqlite.bound_log(store.engine, _LOG_PAGES)
     return done
 
 
@@ -218,18 +217,3 @@ _STILL_NEEDED: Final = (
     .group_by(link_keys.c.key)
 )
 _RENEW: Final = update(link_keys).where(link_keys.c.key == bindparam("of")).values(used_at_ms=bindparam("used"))
-
-
-# ---------------------------------------------------------------------------------------------- SQLite's log
-
-
-def bound_log(store: Store) -> None:
-    """Truncate SQLite's write-ahead log when it has grown: it can restart only at a moment without readers."""
-    if store.dialect != "sqlite":
-        return
-    unless_busy = suppress(sqlite3.OperationalError)  # another process is busy with it
-    with translated(store.engine), unless_busy, closing(store.engine.raw_connection()) as pooled:
-        driver: Any = pooled.driver_connection
-        _busy, pages, _moved = driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if pages > _LOG_PAGES:
-            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -6,6 +6,7 @@ from sqlalchemy import update
 
 from bridge.model import FINAL, Ack, Envelope, GoalState, NewEvent
 from bridge.store import schema
+from bridge.store.database import sqlite
 from bridge.store.upkeep import retention
 
 DAY = 86_400_000
@@ -124,14 +125,13 @@ def test_work_is_done_in_batches_and_the_rest_the_next_time(store, rows, clock, 
     assert set(bodies(rows)) == {None}
 
 
-def test_sqlites_log_is_cut_when_it_has_grown(sqlite_store, sqlite_url, monkeypatch):
+def test_sqlites_log_is_cut_when_it_has_grown(sqlite_store, sqlite_url):
     from pathlib import Path
 
     log = Path(sqlite_url.removeprefix("sqlite:///") + "-wal")
-    monkeypatch.setattr(retention, "_LOG_PAGES", 10)
     with sqlite_store.write() as conn:
         for n in range(20):
             conn.execute(schema.facts.insert().values(name=str(n), value="x" * 8_000))
     assert log.stat().st_size > 100_000
-    retention.bound_log(sqlite_store)
+    sqlite.bound_log(sqlite_store.engine, pages_max=10)
     assert log.stat().st_size == 0
