@@ -17,26 +17,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from sqlalchemy import inspect, text
+from sqlalchemy import column, func, insert, inspect, select, table, union, update
 
 from bridge.errors import SchemaError, StoreConflict, StoreLocked
 from bridge.store import schema
-from bridge.store.database.begin import ANSWER_S, limit
+from bridge.store.database.begin import ANSWER_S, limit, lock_table
 from bridge.store.database.engine import Store, open  # noqa: A004 - the store's own
 from bridge.store.migrations import REVISIONS
+from bridge.store.schema import alembic_version, bridge_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Executable
 
 SchemaState: TypeAlias = Literal["current", "older", "newer", "empty"]
 
 _LOCK: Final = 7_318_349_394_477_057  # the lock id of this program's migrations alone
-_VERSIONS: Final = (
-    "CREATE TABLE IF NOT EXISTS bridge_version"
-    " (version_num VARCHAR(32) NOT NULL, CONSTRAINT bridge_version_pkc PRIMARY KEY (version_num))"
-)  # as Alembic creates it
 _FORMER: Final = REVISIONS[: REVISIONS.index("0004") + 1]  # the revisions that were kept in alembic_version
 _OURS: Final = {  # columns that no other application's tables have
     "events": {"dedupe_key", "dedupe_key_2", "lease_until_ms"},
@@ -68,7 +65,7 @@ def _state(conn: Connection) -> SchemaState:
 def _version(conn: Connection) -> str | None:
     if not inspect(conn).has_table("bridge_version"):
         return None
-    return conn.execute(text("SELECT version_num FROM bridge_version")).scalar()
+    return conn.execute(select(bridge_version.c.version_num)).scalar()
 
 
 def _former_revision(conn: Connection) -> str | None:
@@ -78,7 +75,7 @@ def _former_revision(conn: Connection) -> str | None:
     """
     if not _has_tables(conn, _OURS) or not _has_tables(conn, {"alembic_version": {"version_num"}}):
         return None
-    rows = set(conn.execute(text("SELECT version_num FROM alembic_version")).scalars())
+    rows = set(conn.execute(select(alembic_version.c.version_num)).scalars())
     return next((revision for revision in _FORMER if rows & {revision}), None)
 
 
@@ -93,12 +90,12 @@ def _has_tables(conn: Connection, required: Mapping[str, set[str]]) -> bool:
 
 def _require_no_tables(conn: Connection) -> bool:
     """Raise SchemaError, naming the tables, if another program has tables under the names of ours."""
-    if conn.dialect.name == "postgresql" and conn.execute(text("SELECT current_schema()")).scalar() is None:
+    if conn.dialect.name == "postgresql" and conn.execute(select(func.current_schema())).scalar() is None:
         raise SchemaError(
             "the schema that DATABASE_URL leads to does not exist, or its role may not use it: run CREATE SCHEMA, or"
             " GRANT USAGE ON SCHEMA, in the database first"
         )
-    conflicting = sorted({*schema.metadata.tables} & set(conn.execute(text(_LIST_NAMES[conn.dialect.name])).scalars()))
+    conflicting = sorted({*schema.metadata.tables} & set(conn.execute(_NAMES[conn.dialect.name]).scalars()))
     if not conflicting:
         return True
     if _has_tables(conn, _OURS):
@@ -113,12 +110,13 @@ def _require_no_tables(conn: Connection) -> bool:
     )
 
 
-_LIST_NAMES: Final = {
-    "sqlite": "SELECT name FROM sqlite_master",
-    "postgresql": (
-        "WITH mine AS (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
-        " SELECT relname FROM pg_class WHERE relnamespace = (SELECT oid FROM mine)"
-        " UNION SELECT typname FROM pg_type WHERE typnamespace = (SELECT oid FROM mine)"
+_SCHEMA: Final = table("pg_namespace", column("oid"), column("nspname"))
+_MINE: Final = select(_SCHEMA.c.oid).where(_SCHEMA.c.nspname == func.current_schema()).scalar_subquery()
+_NAMES: Final[Mapping[str, Executable]] = {
+    "sqlite": select(column("name")).select_from(table("sqlite_master")),
+    "postgresql": union(
+        select(column("relname")).select_from(table("pg_class")).where(column("relnamespace") == _MINE),
+        select(column("typname")).select_from(table("pg_type")).where(column("typnamespace") == _MINE),
     ),
 }
 _ADVICE: Final = {
@@ -167,9 +165,9 @@ def _migrate(store: Store, patience_s: float | None, on_wait: Callable[[str], No
 
 def _upgrade(conn: Connection) -> bool:
     if conn.dialect.name == "postgresql":
-        conn.execute(text(f"SET LOCAL statement_timeout = {int(_STATEMENT_S * 1000)}"))
-        conn.execute(text("SET LOCAL idle_in_transaction_session_timeout = 60000"))  # Alembic is imported meanwhile
-        conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        _set_limit(conn, "statement_timeout", _STATEMENT_S)
+        _set_limit(conn, "idle_in_transaction_session_timeout", 60.0)  # Alembic is imported meanwhile
+        conn.execute(select(func.pg_advisory_xact_lock(_LOCK)))
         _lock_tables(conn)
         limit(conn, _STATEMENT_S + ANSWER_S)
     state = _state(conn)
@@ -182,21 +180,25 @@ def _upgrade(conn: Connection) -> bool:
     return True
 
 
+def _set_limit(conn: Connection, name: str, seconds: float) -> None:
+    """Change one of PostgreSQL's time limits until the end of the transaction; 0 would be no limit."""
+    conn.execute(select(func.set_config(name, f"{max(1, int(seconds * 1000))}", True)))
+
+
 def _lock_tables(conn: Connection) -> None:
     """Lock all tables at once: a migration holding one and waiting for another would block whoever needs both."""
     until = time.monotonic() + _LOCK_S
     existing = set(inspect(conn).get_table_names()) if _has_tables(conn, _OURS) else set()
     for name in sorted(existing & {*schema.metadata.tables}):
-        left_ms = int((until - time.monotonic()) * 1000)
-        conn.execute(text(f"SET LOCAL lock_timeout = {max(1, left_ms)}"))
-        conn.execute(text(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE"))
+        _set_limit(conn, "lock_timeout", until - time.monotonic())
+        lock_table(conn, name)
 
 
 def _create(conn: Connection) -> None:
     """Create all tables at once, marked as if every migration had run. A test proves that both give the same tables."""
     schema.metadata.create_all(conn, checkfirst=False)  # a database with other programs' tables is not empty
-    conn.execute(text(_VERSIONS))
-    conn.execute(text("INSERT INTO bridge_version VALUES (:newest)"), {"newest": REVISIONS[-1]})
+    bridge_version.create(conn, checkfirst=True)
+    conn.execute(insert(bridge_version).values(version_num=REVISIONS[-1]))
 
 
 def _upgrade_from(conn: Connection, former: str | None) -> None:
@@ -206,12 +208,12 @@ def _upgrade_from(conn: Connection, former: str | None) -> None:
     run on them. This program never writes there again.
     """
     if former is not None:
-        conn.execute(text(_VERSIONS))
-        conn.execute(text("INSERT INTO bridge_version VALUES (:former)"), {"former": former})
+        bridge_version.create(conn, checkfirst=True)
+        conn.execute(insert(bridge_version).values(version_num=former))
     _run_alembic(conn)
     if former is not None:
-        values = {"former": former, "newest": REVISIONS[-1]}
-        conn.execute(text("UPDATE alembic_version SET version_num = :newest WHERE version_num = :former"), values)
+        row = alembic_version.c.version_num == former
+        conn.execute(update(alembic_version).where(row).values(version_num=REVISIONS[-1]))
 
 
 def _run_alembic(conn: Connection) -> None:

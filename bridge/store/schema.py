@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    String,
     Table,
     Text,
     UniqueConstraint,
@@ -75,6 +76,10 @@ def insert(table: Table, dialect: str) -> Insert:
     made: Insert = import_module(f"sqlalchemy.dialects.{dialect}").insert(table)
     return made
 
+
+_as_alembic = MetaData(naming_convention={"pk": "%(table_name)s_pkc"})
+bridge_version = Table("bridge_version", _as_alembic, Column("version_num", String(32), primary_key=True))
+alembic_version = Table("alembic_version", _as_alembic, Column("version_num", String(32)))  # of another application
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite assigns ids automatically only for INTEGER
 

@@ -220,3 +220,8 @@ def limit(conn: Connection, seconds: float) -> None:
     driver: Any = conn.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         driver.limit_s = seconds
+
+
+def lock_table(conn: Connection, name: str) -> None:
+    """Let nobody else read or write a table of PostgreSQL's until the end of the transaction."""
+    conn.exec_driver_sql(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")

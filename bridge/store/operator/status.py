@@ -12,12 +12,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, bindparam, case, delete, func, literal_column, select, text
+from sqlalchemy import and_, bindparam, case, delete, false, func, literal_column, select
 
 from bridge.errors import SchemaError, StoreUnavailable
 from bridge.limits import PAYMENT
 from bridge.store import facts
 from bridge.store.clock import now_ms, read_ms
+from bridge.store.database import sqlite
 from bridge.store.database.failures import MIGRATE, forbidden
 from bridge.store.goals import attribution
 from bridge.store.inbox import counters
@@ -26,7 +27,7 @@ from bridge.store.links import lookups
 from bridge.store.migrating import schema_state
 from bridge.store.migrations import REVISIONS
 from bridge.store.operator import alerting
-from bridge.store.schema import attempts, destinations, events, goals, insert, source_counters, workers
+from bridge.store.schema import attempts, bridge_version, destinations, events, goals, insert, source_counters, workers
 from bridge.store.schema import totals as removed
 from bridge.store.upkeep import jumps
 
@@ -181,7 +182,7 @@ def require_ready(store: Store, *, durable: bool = True) -> None:
 
 def _prove(store: Store, *, durable: bool) -> None:
     with store.write(durable=durable, quick=True) as conn:
-        version = conn.execute(_VERSION).scalar()
+        version = conn.execute(select(bridge_version.c.version_num)).scalar()
         if version in REVISIONS[:-1] or version is None:
             raise SchemaError(MIGRATE)
         for statement in _ALLOWED:
@@ -191,28 +192,24 @@ def _prove(store: Store, *, durable: bool) -> None:
         facts.put(conn, "ready_at_ms", str(read_ms(conn)))
 
 
-_VERSION: Final = text("SELECT version_num FROM bridge_version")
 _ALLOWED: Final = (  # what an event needs, applied to no row: privileges are checked all the same
-    text("INSERT INTO events (source) SELECT source FROM events WHERE 1 = 0"),
-    text("UPDATE events SET duplicates = 0 WHERE 1 = 0"),
-    text("INSERT INTO source_counters (source) SELECT source FROM source_counters WHERE 1 = 0"),
-    text("UPDATE source_counters SET accepted = 0 WHERE 1 = 0"),
+    events.insert().from_select(["source"], select(events.c.source).where(false())),
+    events.update().where(false()).values(duplicates=0),
+    source_counters.insert().from_select(["source"], select(source_counters.c.source).where(false())),
+    source_counters.update().where(false()).values(accepted=0),
 )
 # Only inserting a row would check the privilege on the sequence that numbers it.
-_NUMBERS: Final = text("SELECT has_sequence_privilege(pg_get_serial_sequence('events', 'id'), 'USAGE, UPDATE')")
-
-
-_ON_THE_DISK: Final = (2, 3)  # FULL, EXTRA
+_NUMBERS: Final = select(func.has_sequence_privilege(func.pg_get_serial_sequence("events", "id"), "USAGE, UPDATE"))
 
 
 def durability_doubt(conn: Connection) -> str | None:
     """Why an acknowledged commit may be lost when the machine stops, as a sentence; None: it cannot be."""
     if conn.dialect.name == "sqlite":
-        level = conn.execute(text("PRAGMA synchronous")).scalar()
-        return None if level in _ON_THE_DISK else "SQLite does not wait for the disk (PRAGMA synchronous is not FULL)"
-    if conn.execute(text("SHOW fsync")).scalar() == "off":
+        waits = sqlite.waits_for_disk(conn.connection.driver_connection)
+        return None if waits else "SQLite does not wait for the disk (PRAGMA synchronous is not FULL)"
+    if conn.execute(select(func.current_setting("fsync"))).scalar() == "off":
         return "the server runs with fsync = off: what it acknowledged is lost when its machine stops"
-    if conn.execute(text("SELECT setting FROM pg_settings WHERE name = 'synchronous_commit'")).scalar() == "off":
+    if conn.execute(select(func.current_setting("synchronous_commit"))).scalar() == "off":
         return (
             "synchronous_commit is off on the server; the bridge switches it on for what it acknowledges, but whatever"
             " else uses this database may lose commits"
