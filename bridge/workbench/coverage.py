@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +18,6 @@ from bridge.text import count, listing, span
 from bridge.workbench import trace
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from bridge.model import Json
     from bridge.rules import Rule, RuleSet
     from bridge.rules.ruleset import CompiledFile
@@ -141,7 +139,6 @@ def coverage(store: Store, rule_set: RuleSet, since_ms: int) -> Coverage:
             matching = [tally for tally in types if tally.source == source and is_for(rule, tally.type)]
             made = by_rule.get((source, rule.id))
             newest = max((tally.last_id for tally in matching), default=None)
-            explained = newest if made is None and rule.enabled else None
             rules.append(
                 RuleCoverage(
                     source,
@@ -153,10 +150,11 @@ def coverage(store: Store, rule_set: RuleSet, since_ms: int) -> Coverage:
                     sum(tally.events for tally in matching),
                     made.goals if made else 0,
                     made.last_at_ms if made else None,
-                    None if explained is None else _rule_trace(conn, explained, rule.id),
-                    explained,
+                    event_id=newest if made is None and rule.enabled else None,
                 )
             )
+        traces = queries.traces_of(conn, sorted({rule.event_id for rule in rules if rule.event_id is not None}))
+    rules = [replace(rule, trace=_rule_trace(traces.get(rule.event_id or 0), rule.rule)) for rule in rules]
     used = tuple(_type(rule_set, tally) for tally in types)
     return Coverage(sum(tally.events for tally in types), used, tuple(rules))
 
@@ -181,9 +179,8 @@ def _type(rule_set: RuleSet, tally: TypeTally) -> TypeCoverage:
     )
 
 
-def _rule_trace(conn: Connection, event_id: int, rule_id: str) -> Mapping[str, Json] | None:
+def _rule_trace(found: Json, rule_id: str) -> Mapping[str, Json] | None:
     """The rule's part of an event's trace."""
-    found = queries.traces_of(conn, [event_id]).get(event_id)
     for element in (found or {}).get("elements", ()):
         for rule in element.get("rules", ()):
             if rule.get("rule") == rule_id and rule.get("result") != "event":

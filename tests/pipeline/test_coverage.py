@@ -7,6 +7,7 @@ import json
 import pytest
 from identity_kit import ALICE, DAY, SECRETS, Desk, rule_set, stripe_event
 from sqlalchemy import update
+from statements_kit import overheard
 
 from bridge.cli import main
 from bridge.store import schema
@@ -92,6 +93,18 @@ def test_a_trace_that_retention_took_is_no_reason(desk):
     with desk.store.write() as conn:
         conn.execute(update(schema.events).values(trace=None))
     assert coverage(desk.store, desk.rules, 0).idle[0].trace is None
+
+
+def test_many_rules_without_goals_take_as_many_statements_as_one(desk):
+    def said_of(*kinds):
+        desk.route(*map(of, kinds))
+        rules = "".join(f"  - {{goal: g{n}, event: {kind}, once_per: data.none}}\n" for n, kind in enumerate(kinds))
+        with overheard(desk.store) as said:
+            found = coverage(desk.store, rule_set({"stripe.yaml": RULES + rules}), 0)
+        assert len({one.event_id for one in found.idle} - {None}) == 1 + len(kinds)
+        return len(said)
+
+    assert said_of("plan.deleted") == said_of(*(f"product.{what}" for what in ("created", "updated", "deleted")))
 
 
 @pytest.fixture
