@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import bindparam, delete, func, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, literal_column, select, tuple_, update
 
 from bridge.model import Key
 from bridge.store import clock
@@ -167,10 +167,7 @@ def forget_old(conn: Connection, limit: int, now: int) -> int:
     """Delete questions older than a month; return how many."""
     is_old = lookups.c.again_at_ms <= now - KEPT_MS
     old = select(lookups.c.key, lookups.c.question).where(is_old).order_by(lookups.c.again_at_ms).limit(limit)
-    rows = conn.execute(old).all()
-    for row in rows:
-        conn.execute(delete(lookups).where(*_is(row.key, row.question), is_old))
-    return len(rows)
+    return conn.execute(delete(lookups).where(tuple_(lookups.c.key, lookups.c.question).in_(old), is_old)).rowcount
 
 
 def _is(key: str, question: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -8,6 +8,8 @@ import time
 
 import pytest
 from identity_kit import ALICE, BOB, DAY, HOUR, MINUTE, stripe_event
+from sqlalchemy import select
+from statements_kit import overheard
 
 from bridge.errors import StoreLocked
 from bridge.identity.choice import FoundVisitor
@@ -235,6 +237,21 @@ def test_old_answers_are_forgotten(shop):
     forgotten = sum(iter(lambda: shop.store.run(lambda conn: lookups.forget_old(conn, 2, shop.clock.now_ms)), 0))
     assert forgotten == 3
     assert shop.rows() == []
+
+
+def test_many_old_answers_are_forgotten_by_as_many_statements_as_one(sqlite_store):
+    def said_of(number):
+        with sqlite_store.write() as conn:
+            for n in range(number):
+                lookups.begin(conn, f"k{n}", "object", 1, 0, 1)
+            lookups.begin(conn, "k_new", "object", 1, 1, lookups.KEPT_MS + 1)
+        with overheard(sqlite_store) as said, sqlite_store.write() as conn:
+            assert lookups.forget_old(conn, 100, lookups.KEPT_MS + 1) == number
+            heard = len(said)
+            assert conn.execute(select(schema.lookups.c.key)).scalars().all() == ["k_new"]
+        return heard
+
+    assert said_of(1) == said_of(20)
 
 
 # -------------------------------------------------------------------------------------------------- modes, accounts
