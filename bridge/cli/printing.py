@@ -158,8 +158,8 @@ def hide_goals(
     screen: Screen, conn: Connection, goals: Iterable[GoalLine | Example], known: Mapping[str, Source] | None = None
 ) -> None:
     """Hide the secrets in the events that made these goals, or would have. known: as for `hide_events`."""
-    shown = (queries.show_event(conn, event_id) for event_id in sorted({goal.event_id for goal in goals}))
-    hide_events(screen, (detail for detail in shown if detail is not None), known)
+    event_ids = sorted({goal.event_id for goal in goals})
+    hide_events(screen, queries.show_events(conn, event_ids, whole=True), known)
 
 
 @lru_cache(maxsize=64)

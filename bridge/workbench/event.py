@@ -434,7 +434,7 @@ def _goals_made_before(found: Json) -> Iterator[Mapping[str, Any]]:
 def _neighbours(conn: Connection, around: Sequence[int], moment: Moment) -> Iterator[TimelineStep]:
     if len(around) < 2:
         return
-    for entry in why.timeline(queries.show_events(conn, around), ()):
+    for entry in why.timeline(list(queries.show_events(conn, around)), ()):
         outcomes = tuple((describe.goal_outcome(goal, moment),) for goal in entry.goals[:3])
         kind = describe.worst_kind(entry.goals)
         yield TimelineStep(entry.at_ms, entry.event_id, entry.without_label, kind, outcomes)

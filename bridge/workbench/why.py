@@ -76,14 +76,14 @@ def look_up(conn: Connection, text: str, environ: Mapping[str, str]) -> Known:
     """Everything that this id names."""
     known = Known(describe.moment(conn, environ))
     found = queries.find(conn, text)
-    known.events = _events(conn, found.events)
+    known.events = list(queries.show_events(conn, found.events, whole=True))
     known.goals_made = {detail.line.id: queries.goals_of(conn, detail) for detail in known.events}
     known.goals = queries.show_goals(conn, found.goals)
     keys = keys_named(conn, text)
     thread = threads.linked_to_keys(conn, keys) if keys else threads.linked_to_visitor(conn, text.lower())
     if thread.keys:
         known.thread = thread
-        known.timeline = _events(conn, thread.events)
+        known.timeline = list(queries.show_events(conn, thread.events, whole=True))
     return known
 
 
@@ -118,10 +118,6 @@ def email_hashes(conn: Connection, address: str) -> list[str]:
     key = facts.get(conn, facts.EMAIL_KEY) if "@" in address else None
     hashed = email_hash(address, key.encode()) if key else None
     return [hashed] if hashed else []
-
-
-def _events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
-    return [detail for event_id in ids if (detail := queries.show_event(conn, event_id))]
 
 
 # -------------------------------------------------------------------------------------------------------- in words
@@ -283,7 +279,7 @@ def person_page(conn: Connection, text: str, settings: Settings, before: int | N
     visitors = {name: list(map(without_addresses, namings)) for name, namings in named_visitors(someone.thread).items()}
     best = sorted(someone.thread.keys, key=_best_to_bind_first)
     moment = describe.moment(conn, settings.environ)
-    entries = timeline(queries.show_events(conn, ids[:PAGE]), ())
+    entries = timeline(list(queries.show_events(conn, ids[:PAGE])), ())
     return PersonPage(
         someone,
         _seen_ms(someone.thread.leading or someone.thread.keys),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bridge.store.operator.threads import KeyLine
 
 FOUND_MAX: Final = 50
+WHOLE_AT_ONCE: Final = 16  # events: a body is up to 1 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,11 +235,7 @@ def _filtered(
 
 def show_event(conn: Connection, event_id: int) -> EventDetail | None:
     """One event by our id."""
-    row = conn.execute(select(events).where(events.c.id == event_id)).first()
-    if row is None:
-        return None
-    (line,) = _with_goals(conn, [row])
-    return EventDetail(line, event_from_row(row), _json(row.trace), row.rules_hash, _json(row.signature))
+    return next(show_events(conn, [event_id], whole=True), None)
 
 
 def traces_of(conn: Connection, ids: Sequence[int]) -> dict[int, Json]:
@@ -247,13 +244,14 @@ def traces_of(conn: Connection, ids: Sequence[int]) -> dict[int, Json]:
     return {event_id: _json(trace) for event_id, trace in conn.execute(query)}
 
 
-def show_events(conn: Connection, ids: Sequence[int]) -> list[EventDetail]:
-    """Some events by our ids, in order of arrival, without bodies and traces: a timeline needs neither."""
-    rows = conn.execute(_WITHOUT_BODIES.where(events.c.id.in_(ids)).order_by(events.c.id)).all()
-    return [
-        EventDetail(line, event_from_row(row), None, row.rules_hash)
-        for line, row in zip(_with_goals(conn, rows), rows, strict=True)
-    ]
+def show_events(conn: Connection, ids: Sequence[int], *, whole: bool = False) -> Iterator[EventDetail]:
+    """Some events by our ids, in their order. whole: with bodies and traces, of few events at a time."""
+    query, step = (select(events), WHOLE_AT_ONCE) if whole else (_WITHOUT_BODIES, len(ids) or 1)
+    for start in range(0, len(ids), step):
+        chunk = ids[start : start + step]
+        rows = _in_order(conn, query.where(events.c.id.in_(chunk)), chunk)
+        for line, row in zip(_with_goals(conn, rows), rows, strict=True):
+            yield EventDetail(line, event_from_row(row), _json(row.trace), row.rules_hash, _json(row.signature))
 
 
 def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
@@ -263,11 +261,10 @@ def show_goal(conn: Connection, goal_id: int) -> GoalDetail | None:
 
 def show_goals(conn: Connection, ids: Sequence[int]) -> list[GoalDetail]:
     """Some goals by our ids, in their order. Only different keys of goals without a visitor take more statements."""
-    rows = {row.id: row for row in conn.execute(select(goals).where(goals.c.id.in_(ids)))} if ids else {}
-    query = select(*EVENT_COLUMNS, events.c.trace).where(events.c.id.in_({row.event_id for row in rows.values()}))
+    rows = _in_order(conn, select(goals).where(goals.c.id.in_(ids)), ids) if ids else []
+    query = select(*EVENT_COLUMNS, events.c.trace).where(events.c.id.in_({row.event_id for row in rows}))
     made_by = conn.execute(query).all() if rows else []
-    traces = {event.id: _json(event.trace) for event in made_by}
-    return _details(conn, [rows[goal_id] for goal_id in ids if goal_id in rows], _with_goals(conn, made_by), traces)
+    return _details(conn, rows, _with_goals(conn, made_by), {event.id: _json(event.trace) for event in made_by})
 
 
 def goals_of(conn: Connection, event: EventDetail, most: int | None = None) -> list[GoalDetail]:
@@ -376,6 +373,11 @@ def goals_by_id(conn: Connection, ids: Iterable[int]) -> list[GoalLine]:
 def attempt_lines(conn: Connection, query: Select[*tuple[Any, ...]]) -> list[AttemptLine]:
     """The attempts of a query for ATTEMPT_COLUMNS."""
     return [AttemptLine(**row._mapping) for row in conn.execute(query)]  # noqa: SLF001 - public in SQLAlchemy
+
+
+def _in_order(conn: Connection, query: Select[*tuple[Any, ...]], ids: Iterable[int]) -> list[Row[*tuple[Any, ...]]]:
+    found = {row.id: row for row in conn.execute(query)}
+    return [found[id_] for id_ in ids if id_ in found]
 
 
 def _with_goals(conn: Connection, rows: Sequence[Row[*tuple[Any, ...]]]) -> list[EventLine]:

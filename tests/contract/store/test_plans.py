@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 
 import pytest
@@ -12,8 +13,10 @@ from statements_kit import explained, overheard, plan
 from bench import claims as bench_claims
 from bench.half_million import BIG as BIG_ID
 from bench.half_million import fill
-from bridge import settings
+from bridge import loading, settings
 from bridge.cli import goals as cli_goals
+from bridge.cli import printing
+from bridge.cli.screen import Screen
 from bridge.identity.choice import Evidence, Mention
 from bridge.model import Key
 from bridge.store import open as open_store
@@ -71,7 +74,9 @@ WORK = {
     "goals of some days": lambda conn: list(tallies.goals_since(conn, 1)),
     "what waits": tallies.waiting,
     "a person's events": lambda conn: threads.events_of(conn, ["a", "b"], "v1", 9, 50),
-    "a person's newest events": lambda conn: queries.show_events(conn, threads.events_of(conn, ["a"], None, None, 50)),
+    "a person's newest events": lambda conn: list(
+        queries.show_events(conn, threads.events_of(conn, ["a"], None, None, 50))
+    ),
     "a person's goals": lambda conn: tallies.goals_of(conn, [1, 2]),
     "the keys of an event": lambda conn: threads.linked_to_keys(conn, threads.keys_of_event(conn, 1)),
     "a customer's keys": lambda conn: threads.linked_to_keys(conn, [CUSTOMER], ends=True),
@@ -264,6 +269,52 @@ def test_why_visitors_are_not_proved_yet_is_asked_in_one_statement(store, rows):
         return len(heard)
 
     assert add(0, 2) == add(2, 16)
+
+
+def _hidden(conn, _):
+    goals = queries.list_goals(conn, queries.GoalFilter())
+    printing.hide_goals(Screen(sys.stdout, sys.stderr), conn, goals, {"stripe": loading.from_preset("stripe", "", {})})
+    return [goal.event_id for goal in goals]
+
+
+# Each with the ids of its events, in this order.
+OF_EVENTS = {
+    "events": lambda conn, ids: [detail.line.id for detail in queries.show_events(conn, ids, whole=True)],
+    "the timeline of a key": lambda conn, _: [detail.line.id for detail in why.look_up(conn, "cus_1", {}).timeline],
+    "secrets of goals": _hidden,
+}
+
+
+@pytest.mark.parametrize("name", OF_EVENTS)
+def test_whole_events_take_as_many_statements_for_many_as_for_few(store, rows, name):
+    with store.write() as conn:
+        row = {"key": CUSTOMER_KEY.text, "kind": "customer", "ref": "cus_1"}
+        conn.execute(schema.link_keys.insert().values(**row, created_at_ms=1, used_at_ms=1, uses=1))
+    made = []
+
+    def add(number):
+        for _ in range(number):
+            made.insert(0, rows.routed(f"evt_{len(made)}"))
+            rows.goal(made[0])
+            with store.write() as conn:
+                values = {"key": CUSTOMER_KEY.text, "event_id": made[0], "element": 0}
+                conn.execute(schema.link_events.insert().values(**values))
+        with overheard(store) as said, store.read() as conn:
+            assert OF_EVENTS[name](conn, made) == made
+        return len(said)
+
+    assert add(2) == add(queries.WHOLE_AT_ONCE - 2) <= 12
+
+
+def test_few_bodies_are_read_at_a_time(store, rows):
+    ids = [rows.event(f"evt_{n}", body=b"%d" % n) for n in range(queries.WHOLE_AT_ONCE + 2)]
+    with overheard(store) as said, store.read() as conn:
+        found = queries.show_events(conn, ids, whole=True)
+        assert next(found).event.body == b"0"
+        assert len(said[0][1]) == queries.WHOLE_AT_ONCE
+        before = len(said)
+        assert [int(detail.event.body) for detail in found] == list(range(1, len(ids)))
+        assert len(said) == 2 * before
 
 
 @pytest.mark.parametrize("statement", ["_OLDEST", "_NEWEST"])
