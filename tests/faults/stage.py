@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,27 @@ def event(event_id: str, kind: str, thing: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": event_id, "created": now, "livemode": True, "type": kind, "data": {"object": dict(thing)}}
 
 
+class Pulse:
+    """Beats in this process, and measures for how long the machine had no time for it: nor had it for the bridge."""
+
+    BEAT_S, LATE_S = 0.05, 0.1
+
+    def __init__(self) -> None:
+        self.missed_ms = 0.0
+        self._over = threading.Event()
+        threading.Thread(target=self._beat, name="pulse", daemon=True).start()
+
+    def _beat(self) -> None:
+        due = time.monotonic() + self.BEAT_S
+        while not self._over.wait(self.BEAT_S):
+            late_s = time.monotonic() - due
+            self.missed_ms += 1000 * late_s if late_s > self.LATE_S else 0.0
+            due = time.monotonic() + self.BEAT_S
+
+    def end(self) -> None:
+        self._over.set()
+
+
 class Stage:
     """Processes in one folder, on one database. Everything that waits is short."""
 
@@ -57,6 +79,7 @@ class Stage:
         self.database_url = database_url
         self.datafast = start(Options(keys=(KEY, OTHER_KEY), known="any", rate_per_minute=0))
         self.members: list[Member] = []
+        self.pulse = Pulse()
 
     def environ(self, **more: str) -> dict[str, str]:
         return {
@@ -162,3 +185,4 @@ class Stage:
         for member in self.members:
             member.end()
         self.datafast.stop()
+        self.pulse.end()
