@@ -58,6 +58,10 @@ from bridge.model.link import (
     NamedVisitor,
 )
 from bridge.model.source import (
+    KEY_FORMS,
+    SHARED_KEY_FORMS,
+    UNSIGNED_TYPES,
+    VERIFY_TYPES,
     BodyForm,
     EnvelopeSpec,
     EventCases,
@@ -78,12 +82,12 @@ from bridge.model.source import (
 )
 
 __all__ = [
-    "FINAL", "IDEMPOTENT", "MISSING", "PERSON_KINDS", "UUID4", "VISITOR_OPTIONAL", "VISITOR_PREFIX", "Ack",
-    "BodyForm", "Candidate", "Claim", "CompletedGoal", "DeliveredGoal", "Derived", "Destination", "Document",
-    "Envelope", "EnvelopeSpec", "Event", "EventCases", "EventState", "ExactFloat", "Follows", "FormerSpec", "Goal",
-    "GoalDraft", "GoalState", "Handshake", "Health", "Json", "Key", "LinkSpec", "LookClaim", "LookDecision",
-    "LookOutcome", "Missing", "NamedValues", "NamedVisitor", "NewEvent", "NotYet", "Outcome", "OutcomeKind", "Path",
-    "PersonSpec", "Place", "PlannedGoal", "ProofClaim", "Readiness", "Reply", "ReplyKind", "Request", "Requirement",
-    "Settled", "Settlement", "SignatureSpec", "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec",
-    "VisitorGoals",
+    "FINAL", "IDEMPOTENT", "KEY_FORMS", "MISSING", "PERSON_KINDS", "SHARED_KEY_FORMS", "UNSIGNED_TYPES", "UUID4",
+    "VERIFY_TYPES", "VISITOR_OPTIONAL", "VISITOR_PREFIX", "Ack", "BodyForm", "Candidate", "Claim", "CompletedGoal",
+    "DeliveredGoal", "Derived", "Destination", "Document", "Envelope", "EnvelopeSpec", "Event", "EventCases",
+    "EventState", "ExactFloat", "Follows", "FormerSpec", "Goal", "GoalDraft", "GoalState", "Handshake", "Health",
+    "Json", "Key", "LinkSpec", "LookClaim", "LookDecision", "LookOutcome", "Missing", "NamedValues", "NamedVisitor",
+    "NewEvent", "NotYet", "Outcome", "OutcomeKind", "Path", "PersonSpec", "Place", "PlannedGoal", "ProofClaim",
+    "Readiness", "Reply", "ReplyKind", "Request", "Requirement", "Settled", "Settlement", "SignatureSpec", "Source",
+    "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec", "VisitorGoals",
 ]  # fmt: skip

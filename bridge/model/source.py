@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -42,12 +42,21 @@ class TimestampSpec:
     form: str | None = None  # seconds | milliseconds | iso: its exact form, if nothing separates it from the body
 
 
+UNSIGNED_TYPES: Final = ("token", "basic")  # these compare the secret itself
+VERIFY_TYPES: Final = (
+    "hmac-md5", "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", *UNSIGNED_TYPES,
+    "ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1",
+)  # fmt: skip
+SHARED_KEY_FORMS: Final = ("text", "whsec", "base64", "hex")
+KEY_FORMS: Final = (*SHARED_KEY_FORMS, "pem", "der", "whpk")
+
+
 @dataclass(frozen=True, slots=True)
 class VerifySpec:
     """One signature scheme, as data (contracts: the vocabulary of `verify`)."""
 
-    type: str  # hmac-md5|sha1|sha256|sha384|sha512, sha256 (unkeyed), token, basic, ed25519, ecdsa-sha256, rsa-sha*
-    key: tuple[str, ...] = ("text",)  # forms of the secret, any may match: text|whsec|base64|hex|pem|der|whpk
+    type: str  # one of VERIFY_TYPES; `sha256` is unkeyed
+    key: tuple[str, ...] = ("text",)  # forms of the secret (KEY_FORMS), any may match
     signature: SignatureSpec = SignatureSpec(())
     timestamp: TimestampSpec | None = None
     id: tuple[Place, ...] = ()

@@ -15,7 +15,7 @@ from itertools import chain, product
 from typing import TYPE_CHECKING, Final
 
 from bridge.errors import SignatureError
-from bridge.model import BodyForm, Place, SignatureSpec, Source, TimestampSpec, VerifySpec
+from bridge.model import SHARED_KEY_FORMS, BodyForm, Place, SignatureSpec, Source, TimestampSpec, VerifySpec
 from bridge.sources.envelope import ms_of
 from bridge.sources.facts import Facts, compile_signed
 from bridge.sources.keys import symmetric
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _HASH_BY_SIZE: Final = {hashlib.new(name).digest_size: name for name in HMACS.values()}
 _SHORTEST, _LONGEST = 22, 128  # MD5 in base64, SHA-512 in hex
 _LISTS: Final = {"v1,": " "}  # Standard Webhooks: several while a secret is rotated
-_SHARED_KEYS: Final = ("text", "whsec", "base64", "hex")
 _SPLITS: Final = (None, ",", ";", " ")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,19}[=,:] ?|[A-Za-z][A-Za-z0-9-]{0,19} ")
 _TIME: Final = re.compile(r"[0-9]{10}|[0-9]{13}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}(Z|[+-][0-9:]{5})")
@@ -226,7 +225,7 @@ def _hmacs(facts: Facts, strings: list[LocatedString], secret: str) -> Iterator[
 def _keys(secret: str) -> list[tuple[str, bytes]]:
     """The secret as a key, in every form it can take; two forms may yield the same key."""
     found: dict[bytes, str] = {}
-    for form in _SHARED_KEYS:
+    for form in SHARED_KEY_FORMS:
         try:
             found.setdefault(symmetric(form, secret), form)
         except ValueError:
@@ -325,7 +324,7 @@ def _with_another_value(spec: VerifySpec, strings: list[LocatedString]) -> Itera
     """The scheme with a different value for one setting, for schemes with an uncommon template."""
     for kind in HMACS:
         yield "type", replace(spec, type=kind)
-    for form in _SHARED_KEYS:
+    for form in SHARED_KEY_FORMS:
         yield "key", replace(spec, key=(form,))
     for encoding in ENCODINGS:
         yield "signature.encoding", replace(spec, signature=replace(spec.signature, encoding=encoding))

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
-
 # What remains of a secret that was truncated.
 _BARE_PREFIXES: Final = ("v1", "v1,", "v1a", "v1a,", "whsec_", "v1,whsec_", "whpk_", "ws_", "polar_whs_")
 _URL_SAFE: Final = str.maketrans("-_", "+/")

@@ -15,10 +15,10 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from bridge.errors import SignatureError
-from bridge.model import Document, Place
+from bridge.model import UNSIGNED_TYPES, Document, Place
 from bridge.sources.envelope import ms_of
 from bridge.sources.facts import Facts, SignedText, as_bytes, compile_signed
-from bridge.sources.keys import FORMS, PUBLIC_TYPES, from_base64, from_hex, public_key_verifier, symmetric
+from bridge.sources.keys import PUBLIC_TYPES, from_base64, from_hex, public_key_verifier, symmetric
 from bridge.text import text_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ _STAMPS: Final = {
 
 # MD5 is broken as a hash, but no forgery of HMAC-MD5 is known (RFC 6151). For senders that offer nothing else.
 HMACS: Final = {f"hmac-{name}": name for name in ("md5", "sha1", "sha256", "sha384", "sha512")}
-TYPES: Final = (*HMACS, "sha256", "token", "basic", *PUBLIC_TYPES)
 ENCODINGS: Final = {"hex": from_hex, "base64": from_base64}
 
 
@@ -152,7 +151,7 @@ def _candidates(spec: VerifySpec, elements: list[str]) -> list[str]:
     prefix, stamp = spec.signature.prefix, spec.timestamp
     if stamp and not stamp.places and not stamp.prefix:
         elements = elements[1:]  # the first is the timestamp
-    if spec.type in ("token", "basic"):  # the scheme of an Authorization header is case-insensitive (RFC 9110)
+    if spec.type in UNSIGNED_TYPES:  # the scheme of an Authorization header is case-insensitive (RFC 9110)
         prefix = (prefix or ("Basic " if spec.type == "basic" else "")).lower()
         found = [element[len(prefix) :].strip() for element in elements if element.lower().startswith(prefix)]
     else:
@@ -256,9 +255,11 @@ def _check_requirements(source: Source, facts: Facts) -> None:
 
 @lru_cache(maxsize=256)
 def _compile(spec: VerifySpec, secrets: tuple[str, ...]) -> _Scheme:
-    found = _spec_problems(spec)
+    found: list[str] = []
     template = None
-    if spec.type not in ("token", "basic"):
+    if not spec.signature.places and spec.type != "basic":
+        found.append("`signature` must say where the signature is: `in: header:X-Signature`")
+    if spec.type not in UNSIGNED_TYPES:
         try:
             template = compile_signed(spec.signed)
         except ValueError as error:
@@ -275,19 +276,6 @@ def _compile(spec: VerifySpec, secrets: tuple[str, ...]) -> _Scheme:
         except ValueError as error:
             found.append(f"secret {number} of {len(secrets)} is unusable: {error}")
     return _Scheme(template, tuple(checks), tuple(found))
-
-
-def _spec_problems(spec: VerifySpec) -> list[str]:
-    found = []
-    if spec.type not in TYPES:
-        found.append(f"`type: {spec.type}` does not exist; there are {', '.join(TYPES)}")
-    unknown = [form for form in spec.key if form not in FORMS]
-    found += [f"`key: {form}` does not exist; there are {', '.join(FORMS)}" for form in unknown]
-    if spec.signature.encoding not in ENCODINGS:
-        found.append(f"`encoding: {spec.signature.encoding}` does not exist; there are {', '.join(ENCODINGS)}")
-    if not spec.signature.places and spec.type != "basic":
-        found.append("`signature` must say where the signature is: `in: header:X-Signature`")
-    return found
 
 
 def _checks(spec: VerifySpec, secret: str) -> list[Check]:

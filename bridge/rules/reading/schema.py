@@ -24,13 +24,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from bridge.limits import PAYMENT
+from bridge.model import KEY_FORMS, VERIFY_TYPES
 from bridge.text import text_of
-
-VERIFY_TYPES: Final = (
-    "hmac-md5", "hmac-sha1", "hmac-sha256", "hmac-sha384", "hmac-sha512", "sha256", "token", "basic",
-    "ed25519", "ecdsa-sha256", "rsa-sha256", "rsa-sha1",
-)  # fmt: skip
-KEY_FORMS: Final = ("text", "whsec", "base64", "hex", "pem", "der", "whpk")
 
 
 def _shape(value: Any) -> str | None:

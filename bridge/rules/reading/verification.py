@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from bridge.model import (
+    KEY_FORMS,
+    SHARED_KEY_FORMS,
+    UNSIGNED_TYPES,
+    VERIFY_TYPES,
     BodyForm,
     Handshake,
     Path,
@@ -28,7 +32,7 @@ from bridge.model import (
 )
 from bridge.rules.language.paths import CompiledPath
 from bridge.rules.reading.report import Diagnostics, Reporter, Steps, below, listed, numbered
-from bridge.rules.reading.schema import KEY_FORMS, VERIFY_TYPES, MappingFile, Preset, Scheme, Texts, Verify
+from bridge.rules.reading.schema import MappingFile, Preset, Scheme, Texts, Verify
 from bridge.rules.reading.secrets import is_secret
 from bridge.rules.reading.strict_yaml import KEY
 from bridge.text import did_you_mean, text_of
@@ -41,12 +45,9 @@ _PLACE: Final = re.compile(r"(header|query|body|form):(\S.*)", re.DOTALL)
 _PART: Final = re.compile(r"\{([^{}]*)\}")
 _URLS: Final = ("url", "other_port_url", "body_hash_url")
 _SIGNED: Final = ("body", "id", "timestamp", *_URLS, "method", "path", "secret", "crc32", "sorted_form")
-_UNSIGNED_TYPES: Final = ("basic", "token")
 _DEFAULT_KEYS: Final = {"ed25519": "base64", "ecdsa-sha256": "pem", "rsa-sha256": "pem", "rsa-sha1": "pem"}
-_SHARED_KEYS: Final = ("text", "whsec", "base64", "hex")
 _ALLOWED_KEYS: Final = {
-    "basic": KEY_FORMS,  # these compare the secret itself
-    "token": KEY_FORMS,
+    **dict.fromkeys(UNSIGNED_TYPES, KEY_FORMS),
     "ed25519": ("hex", "whpk", "base64", "pem", "der"),
     "ecdsa-sha256": ("der", "pem"),
     "rsa-sha256": ("pem", "der"),
@@ -128,7 +129,7 @@ def _covers(spec: VerifySpec, event_id: Sequence[Path], *, signs_query: bool) ->
     `{id}` is the first of its places with a value. The envelope must read the same places in the same order: otherwise
     a second header with another id would turn an old event into a new one.
     """
-    if spec.type in _UNSIGNED_TYPES:
+    if spec.type in UNSIGNED_TYPES:
         return True
     signed = {name.lower() for name in _PART.findall(spec.signed)}
     ids = [f"{place.where}:{place.name}".lower() for place in spec.id]
@@ -220,7 +221,7 @@ def read_places(texts: Texts | None, problem: Reporter) -> tuple[Place, ...]:
 
 def _check_key(spec: VerifySpec, problem: Reporter) -> None:
     """A key form that no secret of this signature type can have would refuse every request."""
-    allowed = _ALLOWED_KEYS.get(spec.type, _SHARED_KEYS)
+    allowed = _ALLOWED_KEYS.get(spec.type, SHARED_KEY_FORMS)
     for form in spec.key:
         if spec.type in VERIFY_TYPES and form in KEY_FORMS and form not in allowed:
             problem(("key",), f'type {spec.type} takes the key {" or ".join(allowed)}, not "{form}"')
@@ -230,7 +231,7 @@ def _check_signed(spec: VerifySpec, problem: Reporter) -> None:
     names = _PART.findall(spec.signed)
     if spec.type == "sha256" and "secret" not in names:
         problem(("signed",), 'type sha256 has no key, so "signed" must hold {secret}: without it anyone could sign')
-    elif spec.type not in _UNSIGNED_TYPES and not set(names) - {"secret"}:
+    elif spec.type not in UNSIGNED_TYPES and not set(names) - {"secret"}:
         problem(("signed",), '"signed" names nothing of the request, such as {body}')
     for name in names:
         if name not in _SIGNED and not _PLACE.fullmatch(name):

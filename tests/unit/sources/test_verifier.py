@@ -257,9 +257,6 @@ def test_an_empty_requirement_is_never_met(expected):
 @pytest.mark.parametrize(
     ("verify", "sentence"),
     [
-        ({"type": "hmac-md4", "signature": {"in": "header:X"}}, "`type: hmac-md4` does not exist"),
-        ({"type": "hmac-sha256", "key": "pkcs", "signature": {"in": "header:X"}}, "`key: pkcs` does not exist"),
-        ({"type": "hmac-sha256", "signature": {"in": "header:X", "encoding": "z85"}}, "`encoding: z85` does not exist"),
         ({"type": "hmac-sha256"}, "`signature` must say where"),
         ({"type": "hmac-sha256", "signature": {"in": "header:X"}, "signed": "{boddy}"}, "no variable {boddy}"),
         ({"type": "hmac-sha256", "signature": {"in": "header:X"}, "signed": "{cookie:a}"}, "no variable {cookie:a}"),
