@@ -34,7 +34,7 @@ from bridge.text import ago, count, listing, when
 from bridge.workbench import people
 
 if TYPE_CHECKING:
-    from bridge.datafast import Client, Website
+    from bridge.datafast import Client
     from bridge.lookup.asking import StripeAnswer
     from bridge.rules import RuleSet
     from bridge.settings import Settings
@@ -315,10 +315,10 @@ def _key(client: Client, rate_limit: _RateLimit, destination: Destination) -> Fi
     return _website(about, destination.api_key, client.website(destination))
 
 
-def _website(about: str, key: str, answer: Website | Outcome) -> Finding:
+def _website(about: str, key: str, answer: str | Outcome) -> Finding:
     kind = key.partition("_")[0] + "_…"
     if not isinstance(answer, Outcome):
-        return Finding("ok", about, f"the key ({kind}) belongs to {answer.domain}")
+        return Finding("ok", about, f"the key ({kind}) belongs to {answer}")
     if answer.kind is OutcomeKind.CONFIGURATION and answer.status == 403:
         return Finding("warn", about, f"the key ({kind}) may not say which website it belongs to: {answer.message}")
     return Finding("fail", about, f"the key ({kind}): {answer.message or answer.kind.value}")

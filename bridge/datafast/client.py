@@ -13,7 +13,6 @@ import os
 import socket
 import ssl
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -38,15 +37,6 @@ _HEADERS: Final = {
     "Accept-Encoding": "identity",
     "User-Agent": f"datafast-bridge/{__version__}",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Website:
-    """The website that a key belongs to, as DataFast describes it."""
-
-    domain: str
-    name: str | None = None
-    currency: str | None = None
 
 
 class Client:
@@ -83,12 +73,13 @@ class Client:
         reason = self._unreadable(outcome) if goals is None else None
         return VisitorGoals(known=True, goals=goals or (), failure=reason, server_now_ms=outcome.server_now_ms)
 
-    def website(self, destination: Destination) -> Website | Outcome:
-        """The website of the destination's key, or the outcome that says why it is unknown."""
+    def website(self, destination: Destination) -> str | Outcome:
+        """The domain of the website that the destination's key belongs to, or why it is unknown."""
         outcome, answer = self._ask(destination, "GET", "/analytics/metadata")
         if outcome.kind is not OutcomeKind.DELIVERED or answer is None:
             return outcome
-        return _website(answer.body) or self._unreadable(outcome)
+        domain = answers.first_row(answers.document(answer.body)).get("domain")
+        return answers.plain(domain) if isinstance(domain, str) else self._unreadable(outcome)
 
     def close(self) -> None:
         """Close kept connections."""
@@ -189,11 +180,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _lower(text: str | None) -> str:
     text = text or "unknown reason"
     return text[:1].lower() + text[1:]
-
-
-def _website(body: bytes) -> Website | None:
-    row = answers.first_row(answers.document(body))
-    if not isinstance(row.get("domain"), str):
-        return None
-    keys = ("domain", "name", "currency")
-    return Website(**{key: answers.plain(value) for key in keys if isinstance(value := row.get(key), str)})
