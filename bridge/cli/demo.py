@@ -31,6 +31,7 @@ from bridge.cli.catalogue import command
 from bridge.cli.screen import BAD, GOOD, Screen, current_screen
 from bridge.errors import BridgeError
 from bridge.identity.choice import FoundVisitor
+from bridge.model import TO_SEND
 from bridge.sandbox import scenarios, simulator
 from bridge.settings.hosts import is_host_variable
 from bridge.store.operator import queries
@@ -56,7 +57,6 @@ _OTHER_SETTINGS: Final = frozenset({"DATABASE_URL", "PORT", "WEB_CONCURRENCY"})
 FORGED: Final = "forged"
 REPEATED: Final = "repeated"
 HERO: Final = "charge.refunded"  # of a sale on another device: neither the sale nor the refund names a visitor
-_MOVING: Final = frozenset({"pending", "leased", "sending", "unconfirmed"})
 _MANY: Final = 500
 # A dispute names its charge, a charge its payment intent, and a session both the payment intent and the visitor.
 _EARLY: Final = ("charge.dispute.created", "charge.succeeded", "checkout.session.completed")
@@ -319,7 +319,7 @@ def _read_events(url: str) -> list[EventLine]:
 
 def _settled(seen: list[EventLine]) -> bool:
     """Whether every event is routed, and no goal is on its way."""
-    return all(event.state != "received" and all(goal.state not in _MOVING for goal in event.goals) for event in seen)
+    return all(event.state != "received" and all(goal.state not in TO_SEND for goal in event.goals) for event in seen)
 
 
 def _found_by(goal: GoalLine) -> str:

@@ -6,7 +6,7 @@ and sends a new generation with a key of its own, once, however often the comman
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from bridge.cli import parameters, printing, resources
 from bridge.cli.catalogue import Section
 from bridge.cli.screen import current_screen
 from bridge.errors import BridgeError, UsageError
-from bridge.model import GoalState
+from bridge.model import RETRIABLE, GoalState
 from bridge.store import Store, clock
 from bridge.store.goals.parking import DRY_RULE
 from bridge.store.operator import actions, changes, queries
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from bridge.store.operator.queries import GoalLine
-
-RETRIABLE: Final = ("rejected", "expired", "held", "unattributed", "cancelled")
 
 
 @click.group(
@@ -105,7 +103,7 @@ def show(goal: int) -> None:
     ]
 )
 @click.argument("ids", type=parameters.goal, metavar="[GOAL]...", nargs=-1)
-@click.option("--state", type=click.Choice(RETRIABLE), help="All goals in this state.")
+@click.option("--state", type=click.Choice([state.value for state in RETRIABLE]), help="All goals in this state.")
 @click.option(
     "--since", type=parameters.duration, metavar="DURATION", help="With --state: only goals of the last 30min, 6h …"
 )
@@ -124,9 +122,7 @@ def retry(ids: Sequence[int], state: str | None, since: int | None, yes: bool) -
             outcome, number = actions.retry(conn, goal_id, again=goal_id in delivered)
             return outcome.value, retried(outcome.value, number)
 
-        return _apply_to_each(
-            store, "retry", chosen, act, ("queued", "again", "rerouted", "looked_for"), "are sent now"
-        )
+        return _apply_to_each(store, "retry", chosen, act, actions.DONE, "are sent now")
 
 
 def _chosen(
@@ -212,7 +208,7 @@ def _apply_to_each(
     what: str,
     ids: Sequence[int],
     act: Callable[[Connection, int], tuple[str, str]],
-    fine: Sequence[str],
+    fine: Collection[str],
     became: str,
     also_fine: Sequence[str] = (),
 ) -> int:

@@ -42,6 +42,10 @@ from bridge.model.event import (
 from bridge.model.goal import (
     FINAL,
     IDEMPOTENT,
+    RETRIABLE,
+    TO_SEND,
+    UNDER_WAY,
+    UNFINAL,
     VISITOR_OPTIONAL,
     Candidate,
     Follows,
@@ -82,12 +86,13 @@ from bridge.model.source import (
 )
 
 __all__ = [
-    "FINAL", "IDEMPOTENT", "KEY_FORMS", "MISSING", "PERSON_KINDS", "SHARED_KEY_FORMS", "UNSIGNED_TYPES", "UUID4",
-    "VERIFY_TYPES", "VISITOR_OPTIONAL", "VISITOR_PREFIX", "Ack", "BodyForm", "Candidate", "Claim", "CompletedGoal",
-    "DeliveredGoal", "Derived", "Destination", "Document", "Envelope", "EnvelopeSpec", "Event", "EventCases",
-    "EventState", "ExactFloat", "Follows", "FormerSpec", "Goal", "GoalDraft", "GoalState", "Handshake", "Health",
-    "Json", "Key", "LinkSpec", "LookClaim", "LookDecision", "LookOutcome", "Missing", "NamedValues", "NamedVisitor",
-    "NewEvent", "NotYet", "Outcome", "OutcomeKind", "Path", "PersonSpec", "Place", "PlannedGoal", "ProofClaim",
-    "Readiness", "Reply", "ReplyKind", "Request", "Requirement", "Settled", "Settlement", "SignatureSpec", "Source",
-    "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec", "VisitorGoals",
+    "FINAL", "IDEMPOTENT", "KEY_FORMS", "MISSING", "PERSON_KINDS", "RETRIABLE", "SHARED_KEY_FORMS", "TO_SEND",
+    "UNDER_WAY", "UNFINAL", "UNSIGNED_TYPES", "UUID4", "VERIFY_TYPES", "VISITOR_OPTIONAL", "VISITOR_PREFIX", "Ack",
+    "BodyForm", "Candidate", "Claim", "CompletedGoal", "DeliveredGoal", "Derived", "Destination", "Document",
+    "Envelope", "EnvelopeSpec", "Event", "EventCases", "EventState", "ExactFloat", "Follows", "FormerSpec", "Goal",
+    "GoalDraft", "GoalState", "Handshake", "Health", "Json", "Key", "LinkSpec", "LookClaim", "LookDecision",
+    "LookOutcome", "Missing", "NamedValues", "NamedVisitor", "NewEvent", "NotYet", "Outcome", "OutcomeKind", "Path",
+    "PersonSpec", "Place", "PlannedGoal", "ProofClaim", "Readiness", "Reply", "ReplyKind", "Request", "Requirement",
+    "Settled", "Settlement", "SignatureSpec", "Source", "TimestampSpec", "UnconfirmedGoal", "Verdict", "VerifySpec",
+    "VisitorGoals",
 ]  # fmt: skip

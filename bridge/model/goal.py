@@ -28,7 +28,15 @@ class GoalState(StrEnum):
     CANCELLED = "cancelled"
 
 
+# The bridge is done with these; the others wait for a visitor, for the worker or for a person.
 FINAL: Final = frozenset(map(GoalState, ("delivered", "rejected", "expired", "unattributed", "dry", "cancelled")))
+UNFINAL: Final = tuple(state for state in GoalState if state not in FINAL)
+# A worker has claimed these, or they may have arrived: nobody else touches them.
+UNDER_WAY: Final = (GoalState.LEASED, GoalState.SENDING, GoalState.UNCONFIRMED)
+# These have all they need, and the worker brings them to an end by itself.
+TO_SEND: Final = (GoalState.PENDING, *UNDER_WAY)
+# A person may have these sent after all; `goals retry --help` names them in this order.
+RETRIABLE: Final = tuple(map(GoalState, ("rejected", "expired", "held", "unattributed", "cancelled")))
 
 # Kinds that DataFast records only once, however often they are sent: if in doubt, they are sent again, never looked up.
 IDEMPOTENT: Final = ("payment",)

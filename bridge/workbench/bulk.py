@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from bridge.model import UNDER_WAY
 from bridge.store.inbox import events as inbox
 from bridge.store.operator import actions, activity, changes
 from bridge.text import count
@@ -146,7 +147,7 @@ def preview(name: str, by_state: Mapping[str, int]) -> list[PreviewedChange]:
 
 def would_retry(state: str) -> str:
     """What `actions.retry` would do to most goals in a state."""
-    return "under_way" if state in actions.UNDER_WAY else _RETRIED.get(state, "queued")
+    return "under_way" if state in UNDER_WAY else _RETRIED.get(state, "queued")
 
 
 _RETRIED: Final = {"delivered": "delivered", "parked": "waits", "dry": "dry", "unattributed": "rerouted"}
@@ -156,4 +157,4 @@ def would_cancel(state: str) -> str:
     """What `actions.cancel` would do to a goal in a state."""
     if state in actions.CANCELLABLE:
         return "cancelled"
-    return "under_way" if state in actions.UNDER_WAY else "final"
+    return "under_way" if state in UNDER_WAY else "final"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.identity.choice import FoundVisitor
 from bridge.identity.sentences import best_first, provenance
 from bridge.masking import masked
-from bridge.model import EventState, GoalState, Json, Verdict
+from bridge.model import FINAL, RETRIABLE, EventState, GoalState, Json, Verdict
 from bridge.presets import stated
 from bridge.store.clock import read_ms
 from bridge.store.goals.parking import DRY_RULE
@@ -342,14 +342,13 @@ def notification(goal: GoalLine) -> str:
     """Whether BRIDGE_ALERTS was notified of a goal whose rule says `notify: true`; empty for others."""
     if goal.told_at_ms is not None:
         return f"BRIDGE_ALERTS was notified at {when(goal.told_at_ms)[11:16]}"
-    if goal.notify == "wanted" and goal.state not in _NEVER_NOTIFIED:
+    if goal.notify == "wanted" and goal.state not in FINAL - {GoalState.DELIVERED}:
         return (
             "BRIDGE_ALERTS is notified on delivery" if goal.state != "delivered" else "BRIDGE_ALERTS is notified next"
         )
     return _NOT_NOTIFIED.get(goal.notify or "", "")
 
 
-_NEVER_NOTIFIED = frozenset({"rejected", "expired", "unattributed", "dry", "cancelled"})
 _NOT_NOTIFIED = {
     "queued": "BRIDGE_ALERTS was probably not notified: `python -m bridge alerts` says why",
     "missed": "BRIDGE_ALERTS was not notified: it was not set, or not reachable, within an hour of the delivery",
@@ -388,7 +387,7 @@ def next_step(goal: GoalLine, moment: Moment) -> str:
             return f"it waits for DataFast's answer; {obstacle}"
         missing = "DataFast's answer" if goal.reason == "unproved" else "an event that names its visitor"
         return f"it waits for {missing}; the bridge checks again {ago(goal.due_at_ms, moment.now_ms)} at the latest"
-    if goal.state in actions.SENDABLE:
+    if goal.state in RETRIABLE:
         return f"`python -m bridge goals retry {goal.label}` sends it"
     return ""
 
@@ -442,7 +441,7 @@ def may_be_sent(goal: GoalLine) -> bool:
     if forgotten(goal.reason):
         return False
     gathered = goal.state == GoalState.DRY and goal.reason == DRY_RULE
-    return goal.state in actions.SENDABLE or goal.state in (GoalState.PENDING, GoalState.DELIVERED) or gathered
+    return goal.state in (*RETRIABLE, GoalState.PENDING, GoalState.DELIVERED) or gathered
 
 
 def may_be_cancelled(goal: GoalLine) -> bool:

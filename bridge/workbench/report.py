@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from bridge.limits import PAYMENT
-from bridge.model import FINAL, GoalState
+from bridge.model import UNFINAL, GoalState
 from bridge.store.clock import read_ms
 from bridge.store.goals import attribution
 from bridge.store.operator import tallies
@@ -101,7 +101,7 @@ class RuleReport:
     @property
     def waiting(self) -> int:
         """How many goals are not in a final state."""
-        return sum(number for state, number in self.states.items() if GoalState(state) not in FINAL)
+        return sum(number for state, number in self.states.items() if state in UNFINAL)
 
 
 @dataclass(slots=True)

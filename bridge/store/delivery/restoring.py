@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, func, insert, literal, or_, select, update
 
-from bridge.model import IDEMPOTENT
+from bridge.model import IDEMPOTENT, UNFINAL
 from bridge.store import facts
 from bridge.store.clock import now_ms
 from bridge.store.schema import attempts, events, goals, workers
@@ -111,11 +111,7 @@ def count_open(conn: Connection) -> Unfinished:
     )
 
 
-_BY_STATE: Final = (
-    select(goals.c.state, func.count())
-    .where(goals.c.state.in_(("parked", "pending", "leased", "sending", "unconfirmed", "held")))
-    .group_by(goals.c.state)
-)
+_BY_STATE: Final = select(goals.c.state, func.count()).where(goals.c.state.in_(UNFINAL)).group_by(goals.c.state)
 _UNROUTED: Final = select(func.count()).select_from(events).where(events.c.state == "received")
 
 

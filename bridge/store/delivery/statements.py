@@ -69,7 +69,7 @@ _SLOT: Final = "SELECT next_at_us FROM pace WHERE token_hash = ?"
 # Both are evaluated for one candidate at a time, in the order of the index by visitor. With NOT EXISTS, or without an
 # order, PostgreSQL with poor statistics compares each candidate with every open goal, and a claim takes seconds once
 # thousands are held up. With IS NULL it assumes that one candidate in 200 is free, reads all waiting goals, and sorts
-# them.
+# them. Their states, `UNDER_WAY` and `TO_SEND`, are literals: it knows how common each is.
 _UNHINDERED: Final = (
     "coalesce((SELECT FALSE FROM goals earlier WHERE earlier.destination = goals.destination"
     " AND earlier.visitor = goals.visitor AND earlier.state IN ('pending', 'leased', 'sending', 'unconfirmed')"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, select, update
 
-from bridge.model import VISITOR_OPTIONAL, GoalState
+from bridge.model import RETRIABLE, UNDER_WAY, VISITOR_OPTIONAL, GoalState
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.goals import parking
 from bridge.store.inbox import events
@@ -49,8 +49,6 @@ class CancelResult(StrEnum):
     UNKNOWN = "unknown"
 
 
-SENDABLE: Final = frozenset({"rejected", "expired", "held", "cancelled", "unattributed"})
-UNDER_WAY: Final = frozenset({"leased", "sending", "unconfirmed"})
 # The results of `retry` after which the goal is on its way.
 DONE: Final = frozenset({RetryResult.QUEUED, RetryResult.AGAIN, RetryResult.REROUTED, RetryResult.LOOKED_FOR})
 CANCELLABLE: Final = ("pending", "parked", "held")
@@ -70,7 +68,7 @@ def retry(conn: Connection, goal_id: int, *, again: bool = False) -> tuple[Retry
             due_now = {"due_at_ms": now_ms(), "unknown_at_ms": 0, "changed_at_ms": now_ms()}
             conn.execute(update(goals).where(*_unchanged(row), goals.c.due_at_ms > now_ms()).values(due_now))
             return RetryResult.QUEUED, goal_id
-        case state if state in SENDABLE:
+        case state if state in RETRIABLE:
             return _send_again(conn, row), goal_id
         case state if state in UNDER_WAY:
             return RetryResult.UNDER_WAY, goal_id

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import and_, bindparam, case, exists, func, literal_column, or_, select
 
-from bridge.model import FINAL, GoalState
+from bridge.model import TO_SEND, UNFINAL, GoalState
 from bridge.store.clock import now_ms
 from bridge.store.goals import attribution
 from bridge.store.operator import status
@@ -226,7 +226,7 @@ _GOALS_UNNAMED: Final = _OF_GOALS.where(
 ).order_by(goals.c.created_at_ms, goals.c.id)
 _WAITING: Final = (
     select(goals.c.state, goals.c.reason, func.count(), func.min(goals.c.created_at_ms))
-    .where(goals.c.state.in_(sorted(state.value for state in GoalState if state not in FINAL)))
+    .where(goals.c.state.in_(UNFINAL))
     .group_by(goals.c.state, goals.c.reason)
     .order_by(goals.c.state, goals.c.reason)
 )
@@ -356,6 +356,6 @@ _IS_DUE: Final = case((goals.c.due_at_ms <= now_ms(), literal_column("1")), else
 _QUEUE: Final = (
     select(goals.c.state, _IS_DUE, func.count())
     .where(goals.c.destination == bindparam("name"))
-    .where(goals.c.state.in_(["parked", "pending", "leased", "sending", "unconfirmed"]))
+    .where(goals.c.state.in_((GoalState.PARKED, *TO_SEND)))
     .group_by(goals.c.state, "is_due")
 )

@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from bridge.model import TO_SEND
 from bridge.store.delivery.claims import BURST, UNKNOWN_SHARE, interval_us
 from bridge.store.delivery.pauses import LAST_STEP_MS
 from bridge.store.operator.alerting import STALE_MS
@@ -132,7 +133,7 @@ def _goal_corrections(settings: Settings) -> Iterator[Correction]:
     steps_ms = (*settings.bridge_retry_schedule.steps_ms, *settings.bridge_unknown_visitor_schedule.steps_ms)
     longest_ms = max(round(max(steps_ms) * JITTER), 3_600_000, *settings.bridge_readback)
     lease_ms = settings.bridge_lease
-    to_send = state.in_(("pending", "leased", "sending", "unconfirmed"))
+    to_send = state.in_(TO_SEND)
     yield _correction(changed, where=to_send, right={"due_at_ms": pause}, cheap=False)
     yield _correction(due, longest_ms, where=state.in_(("pending", "unconfirmed")))
     yield _correction(column.unknown_at_ms, where=state == "pending", cheap=False)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import BigInteger, case, false, func, literal, or_, select, update
 
+from bridge.model import TO_SEND, UNDER_WAY, GoalState
 from bridge.store import facts
 from bridge.store.clock import now_ms
 from bridge.store.schema import attempts, destinations, events, goals, source_counters
@@ -174,14 +175,14 @@ def release_held(conn: Connection) -> list[int]:
 
 # ---------------------------------------------------------------------------------------------------- statements
 
-_TRIED: Final = ("pending", "leased", "sending", "unconfirmed", "held")
+_TRIED: Final = (*TO_SEND, GoalState.HELD)
 _HEARD: Final = tuple(
     source_counters.c[name] for name in ("last_accepted_at_ms", "last_refused_at_ms", "row_began_at_ms")
 )
 _TIMED_BY_OUR_CLOCK: Final = update(attempts).where(  # only by our clock, and in doubt
     attempts.c.kind == "send",
     attempts.c.server_started_at_ms.is_(None),
-    attempts.c.goal_id.in_(select(goals.c.id).where(goals.c.state.in_(("leased", "sending", "unconfirmed")))),
+    attempts.c.goal_id.in_(select(goals.c.id).where(goals.c.state.in_(UNDER_WAY))),
 )
 _HOLD: Final = (
     update(goals)

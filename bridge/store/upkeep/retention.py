@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, case, delete, exists, func, or_, select, update
 
 from bridge.identity.choice import BARE_MS
-from bridge.model import FINAL, GoalState
+from bridge.model import FINAL, UNDER_WAY, GoalState
 from bridge.store.clock import read_ms
 from bridge.store.database import sqlite
 from bridge.store.inbox import first_messages
@@ -120,7 +120,7 @@ def forget_attempts(conn: Connection, days: int, limit: int, now: int) -> int:
     in_doubt = exists().where(
         other.c.destination == goals.c.destination,
         other.c.visitor == goals.c.visitor,
-        other.c.state.in_(("leased", "sending", "unconfirmed")),
+        other.c.state.in_(UNDER_WAY),
     )
     old = (
         select(attempts.c.id)
