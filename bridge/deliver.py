@@ -10,7 +10,6 @@ queue costs one commit per goal.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from functools import cache
 from itertools import count
@@ -21,6 +20,7 @@ from bridge.datafast.actions import action_of
 from bridge.datafast.goal import utc
 from bridge.errors import StoreError, StoreGone
 from bridge.identity.sentences import NEVER_SEEN
+from bridge.masking import fingerprint
 from bridge.model import (
     IDEMPOTENT,
     VISITOR_OPTIONAL,
@@ -224,11 +224,6 @@ def _health_of_proof(answer: VisitorGoals) -> Settlement:
 # ------------------------------------------------------------------------------------------------------ the step
 
 
-def token_hash(destination: Destination) -> str:
-    """The key of a token's row in `pace`: DataFast counts requests per token. The hash does not reveal the token."""
-    return hashlib.sha256((destination.api_key or "").encode()).hexdigest()
-
-
 class _Lease(NamedTuple):
     """A claim, and `began_ms`: the monotonic time just before its lease began."""
 
@@ -330,10 +325,10 @@ class Deliverer:
         return None
 
     def _register(self, destination: Destination) -> None:
-        fingerprint = token_hash(destination)
-        if self._registered.get(destination.name) != fingerprint:
-            self._store.run(lambda conn: claims.register(conn, destination=destination.name, token_hash=fingerprint))
-            self._registered[destination.name] = fingerprint
+        token_hash = fingerprint(destination.api_key)
+        if self._registered.get(destination.name) != token_hash:
+            self._store.run(lambda conn: claims.register(conn, destination=destination.name, token_hash=token_hash))
+            self._registered[destination.name] = token_hash
 
     def _claim(self, destination: Destination) -> _Lease:
         """Claim the next work. An unconfirmed claim is taken back; otherwise its goal would be in doubt."""
@@ -367,7 +362,7 @@ class Deliverer:
         claimed = claims.claim(
             conn,
             destination=destination.name,
-            token_hash=token_hash(destination),
+            token_hash=fingerprint(destination.api_key),
             token=self._new_token(),
             lease_ms=self._lease_ms,
             rate=self._rate,

@@ -7,6 +7,7 @@ only describes one (`token_count`, `signature_version`). Pure; nothing here rais
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import lru_cache
 from os.path import commonprefix
@@ -197,6 +198,12 @@ def _split(run: str) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------------------- values
+
+
+def fingerprint(text: str | None) -> str:
+    """The SHA-256 in hex that stands for a key, a URL or a visitor which must not be stored; None counts as empty."""
+    return hashlib.sha256((text or "").encode()).hexdigest()
+
 
 _PREFIX_LENGTH: Final = 16  # characters at the beginning of a secret, by which one that was cut is recognised
 

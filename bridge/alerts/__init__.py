@@ -17,7 +17,6 @@ from bridge import logs
 from bridge.alarms import alarms
 from bridge.alerts import messages, targets
 from bridge.identity.choice import FoundVisitor
-from bridge.lookup.step import fingerprint
 from bridge.store.clock import read_ms
 from bridge.store.operator import alerting, status
 
@@ -80,8 +79,8 @@ class Notifier:
     def _alarms(self, conn: Connection) -> tuple[Alarm, ...]:
         """The alarms of `/status`."""
         rules, problem = self._rules()
-        destinations, key = self._destinations(), self._settings.stripe_api_key
-        seen = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))
+        destinations = self._destinations()
+        seen = status.snapshot(conn, sorted(destinations), self._settings.stripe_api_key)
         return alarms(seen, problem, rules.sources, destinations, self._settings.bridge_attribution_alarm)
 
     def _look(self, conn: Connection, found: Mapping[str, Alarm]) -> bool:

@@ -7,13 +7,14 @@ to that process through a pipe, and nothing shows more of it than its number and
 
 from __future__ import annotations
 
-import hashlib
 import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from bridge.masking import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,7 @@ class Delivery:
 def targets(urls: Sequence[str]) -> tuple[Target, ...]:
     """The targets, each once."""
     return tuple(
-        Target(url, f"{scheme(url)} ({number})", hashlib.sha256(url.encode()).hexdigest()[:32])
+        Target(url, f"{scheme(url)} ({number})", fingerprint(url)[:32])
         for number, url in enumerate(dict.fromkeys(urls), 1)
     )
 

@@ -13,7 +13,6 @@ from bridge.cli import parameters, resources
 from bridge.cli.catalogue import Section
 from bridge.cli.screen import current_screen
 from bridge.errors import BridgeError, ProblemsError
-from bridge.lookup.step import fingerprint
 from bridge.store.operator import alerting, status
 from bridge.text import count, when_short
 
@@ -81,8 +80,8 @@ def _alarms(conn: Connection) -> tuple[Alarm, ...]:
         rule_set = resources.load_rules()
     except ProblemsError:
         rule_set = None
-    destinations, key = loading.destinations(settings, rule_set), settings.stripe_api_key
-    seen = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))
+    destinations = loading.destinations(settings, rule_set)
+    seen = status.snapshot(conn, sorted(destinations), settings.stripe_api_key)
     sources = rule_set.sources if rule_set else {}
     return alarms.alarms(seen, None, sources, destinations, settings.bridge_attribution_alarm)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from bridge import alarms, datafast, deliver, identity, loading
+from bridge import alarms, datafast, identity, loading
 from bridge import settings as settings_
 from bridge.alerts import targets
 from bridge.cli import resources
@@ -24,7 +24,8 @@ from bridge.cli.screen import current_screen
 from bridge.datafast import goal as goals_
 from bridge.errors import ProblemsError, SettingsError, StoreError, UsageError
 from bridge.lookup import asking
-from bridge.lookup.step import DEADLINE_MS, STRIPE_URL, fingerprint, is_test
+from bridge.lookup.step import DEADLINE_MS, STRIPE_URL, is_test
+from bridge.masking import fingerprint
 from bridge.model import Candidate, CompletedGoal, Destination, Outcome, OutcomeKind
 from bridge.store import Store, clock
 from bridge.store.delivery import claims
@@ -146,12 +147,11 @@ def _rules(rule_set: RuleSet) -> Iterator[Finding]:
 
 def _database(store: Store, settings: Settings, rule_set: RuleSet | None) -> Iterator[Finding]:
     destinations = loading.destinations(settings, rule_set)
-    key = settings.stripe_api_key
     try:
         status.require_ready(store)
         with store.read() as conn:
             doubt = status.durability_doubt(conn)
-            found = status.snapshot(conn, sorted(destinations), None if key is None else fingerprint(key))
+            found = status.snapshot(conn, sorted(destinations), settings.stripe_api_key)
     except StoreError as error:
         yield Finding("fail", "database", str(error))
         return
@@ -297,7 +297,7 @@ class _RateLimit:
         self._store, self._rate = store, settings.bridge_rate_per_minute
 
     def wait(self, destination: Destination) -> None:
-        store, token = self._store, deliver.token_hash(destination)
+        store, token = self._store, fingerprint(destination.api_key)
         if store is None:
             return
         for _ in range(5):

@@ -7,7 +7,6 @@ found otherwise meanwhile, the goal has left the state from which the answer wou
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from bridge import logs
 from bridge.lookup import asking
 from bridge.lookup.asking import AnswerKind
+from bridge.masking import fingerprint
 from bridge.store import clock
 from bridge.store.goals import parking
 from bridge.store.links import lookups
@@ -49,11 +49,6 @@ class LeasedQuestion:
 
     question: Question
     waiting: GoalToLookUp
-
-
-def fingerprint(api_key: str) -> str:
-    """The string that stands for a key in the database, which never holds the key itself."""
-    return hashlib.sha256(api_key.encode()).hexdigest()
 
 
 def is_test(api_key: str) -> bool:

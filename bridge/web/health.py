@@ -15,7 +15,6 @@ from flask import Blueprint, Response
 
 from bridge.alarms import Alarm, alarms, notes
 from bridge.errors import StoreError, StoreGone
-from bridge.lookup.step import fingerprint
 from bridge.store.operator import status
 from bridge.web import auth
 from bridge.web.cached import Cached
@@ -108,9 +107,8 @@ def snapshot(bridge: Bridge, *, durable: bool = True) -> Snapshot:
     durable: wait until the write that proves it is on disk. A page for a person does not wait for that.
     """
     status.require_ready(bridge.store, durable=durable)
-    key = bridge.settings.stripe_api_key
     with bridge.store.read(quick=True) as conn:
-        return status.snapshot(conn, sorted(bridge.destinations()), None if key is None else fingerprint(key))
+        return status.snapshot(conn, sorted(bridge.destinations()), bridge.settings.stripe_api_key)
 
 
 def assess(bridge: Bridge, seen: Snapshot) -> tuple[tuple[Alarm, ...], tuple[Alarm, ...]]:

@@ -10,13 +10,13 @@ While the alarm lasts they are asked about rarely (`bridge.store.delivery.claims
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import astuple, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import case, delete, select, update
 
+from bridge.masking import fingerprint
 from bridge.model import Health, Readiness, Settled
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.delivery import statements
@@ -88,7 +88,7 @@ def _answered(pause: Pause) -> Pause:
 
 
 def _unknown(pause: Pause, visitor: str, now: int) -> Pause:
-    hashed = fingerprint(visitor)
+    hashed = fingerprint(visitor)[:16]
     if pause.unknown_since_ms is not None:
         return pause
     streak = pause.unknown if hashed in pause.unknown else (*pause.unknown, hashed)
@@ -126,11 +126,6 @@ def _begin_pause(pause: Pause, kind: str, reason: str | None, now: int, wait_ms:
         since_ms=pause.since_ms if pause.since_ms is not None else now,
         step_ms=step_ms,
     )
-
-
-def fingerprint(visitor: str) -> str:
-    """A short hash that distinguishes visitors without storing them."""
-    return hashlib.sha256(visitor.encode()).hexdigest()[:16]
 
 
 # ------------------------------------------------------------------------------------------------- as it is stored

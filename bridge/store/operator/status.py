@@ -16,6 +16,7 @@ from sqlalchemy import and_, bindparam, case, delete, false, func, literal_colum
 
 from bridge.errors import SchemaError, StoreUnavailable
 from bridge.limits import PAYMENT
+from bridge.masking import fingerprint
 from bridge.store import facts
 from bridge.store.clock import now_ms, read_ms
 from bridge.store.database import sqlite
@@ -243,7 +244,7 @@ def heartbeats(conn: Connection, within_ms: int) -> list[Heartbeat]:
 
 
 def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = None) -> Snapshot:
-    """What may need attention now. names: the configured destinations. stripe_key: the key's fingerprint."""
+    """What may need attention now. names: the configured destinations."""
     known = destination_states(conn)
     configured = {name: _oldest_due(conn, name) for name in names}
     others = {
@@ -261,7 +262,7 @@ def snapshot(conn: Connection, names: Iterable[str], stripe_key: str | None = No
         destinations=known,
         sources=counted,
         heartbeats=tuple(heartbeats(conn, SEEN_RECENTLY_MS)),
-        lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, stripe_key)),
+        lookup_pauses=() if stripe_key is None else tuple(lookups.lasting_pauses(conn, fingerprint(stripe_key))),
         failed_rules=_failed_rules(conn),
         forgetting_waits=jumps.recall(conn).wait,
         wrong_tokens=counters.wrong_tokens(conn),

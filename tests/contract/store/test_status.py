@@ -7,6 +7,7 @@ from sqlalchemy import insert, text, update
 
 from bridge import store as bridge_store
 from bridge.errors import SchemaError, StoreUnavailable
+from bridge.masking import fingerprint
 from bridge.store import schema
 from bridge.store.inbox import counters
 from bridge.store.links import lookups
@@ -163,7 +164,7 @@ def test_a_pause_of_look_ups_that_lasts_is_told_until_it_is_over_or_the_key_is_a
 
     def pause(what, why):
         with store.write() as conn:
-            return lookups.pause(conn, what, why, "a sentence", "mine", None)
+            return lookups.pause(conn, what, why, "a sentence", fingerprint("mine"), None)
 
     pause(lookups.ALL, "rate")
     assert paused() == []  # half a minute is nobody's business

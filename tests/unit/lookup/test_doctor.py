@@ -7,6 +7,7 @@ from dataclasses import astuple
 import pytest
 
 from bridge.cli import doctor
+from bridge.masking import fingerprint
 from bridge.sandbox import server
 from bridge.settings import load
 from bridge.store.links import lookups
@@ -74,8 +75,6 @@ def test_a_stripe_that_does_not_answer_is_a_warning(sandbox, stripe):
 
 
 def test_a_pause_that_is_in_force_is_told_with_its_reason(sandbox, stripe, sqlite_store):
-    from bridge.lookup.step import fingerprint
-
     with sqlite_store.write() as conn:
         lookups.pause(conn, "all", "rate", "Stripe asks for a pause", fingerprint(KEY), None)
         lookups.pause(conn, "permission:invoice", "permission", "of another key", fingerprint("rk_live_2"), None)
