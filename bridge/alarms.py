@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from bridge.identity.sentences import WAYS, advice
-from bridge.settings import MS
+from bridge.settings import KEY_SETTINGS, MS
 from bridge.store.delivery.pauses import UNKNOWN_IN_ROW
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ def _none_known(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iter
     for state in seen.destinations:
         if state.name not in destinations or state.unknown_since_ms is None:
             continue
-        setting = _KEYS.get(state.name, "the api_key of its mapping file")
+        setting = KEY_SETTINGS.get(state.name, "the api_key of its mapping file")
         yield Alarm(
             "none_known",
             "A website knows none of the last 10 visitors: is this the key of the right website?",
@@ -219,16 +219,13 @@ def _waiting(seen: Snapshot, destinations: Mapping[str, Destination]) -> Iterato
             )
 
 
-_KEYS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
-
-
 def _nobody_sends(name: str, destination: Destination | None, waits_ms: int) -> Alarm:
-    setting = f"set {_KEYS[name]}" if name in _KEYS else "set the api_key of its mapping file"
+    setting = f"set {KEY_SETTINGS[name]}" if name in KEY_SETTINGS else "set the api_key of its mapping file"
     if destination is not None:
         since = f"{name} has no key, and its oldest goal has waited for {rough_span(waits_ms)}"
         detail = f"Destination {since}: {setting}."
         return Alarm("no_key", "Goals are waiting because a website has no key.", detail, name)
-    fix = setting if name in _KEYS else "put it back into a mapping file"
+    fix = setting if name in KEY_SETTINGS else "put it back into a mapping file"
     return Alarm(
         "no_destination",
         "Goals are waiting for a website that is no longer configured.",

@@ -26,6 +26,7 @@ _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|min|h|d)", re.ASCII)
 _FOREVER: Final = "36500d"
 ALL_INTERFACES: Final = "0.0.0.0"  # noqa: S104 - a platform's router needs every interface
 LOCALHOST: Final = "127.0.0.1"
+KEY_SETTINGS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}  # of these destinations
 CONSOLE_TOKEN_MIN: Final = 16  # characters of an admin token that opens the console
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 

@@ -14,6 +14,7 @@ from bridge.identity.sentences import best_first, provenance
 from bridge.masking import masked
 from bridge.model import FINAL, RETRIABLE, EventState, GoalState, Json, Verdict
 from bridge.presets import stated
+from bridge.settings import KEY_SETTINGS
 from bridge.store.clock import read_ms
 from bridge.store.goals.parking import DRY_RULE
 from bridge.store.operator import actions, queries, status
@@ -46,28 +47,22 @@ _STATE_KINDS: Final = {
     "delivered": "ok", "parked": "wait", "unconfirmed": "wait", "pending": "wait", "leased": "wait", "sending": "wait",
     "held": "bad", "rejected": "bad", "expired": "bad", "unattributed": "bad",
 }  # fmt: skip
-KEY_SETTINGS = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
 _GOALS_SHOWN: Final = 3  # goals of one event in a sentence
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The context of a description: the current time, and which destinations are paused.
-
-    keyless: the destinations whose key is not set, with the setting that would hold it. settings: those that are set.
-    """
+    """The context of a description: the current time, which destinations are paused, and which settings are set."""
 
     now_ms: int
     pauses: Mapping[str, DestinationState]
-    keyless: Mapping[str, str]
-    settings: frozenset[str] = frozenset()
+    settings: frozenset[str]
 
 
 def moment(conn: Connection, environ: Mapping[str, str]) -> Moment:
-    """The database's clock, its paused destinations, and those whose key is not set."""
+    """The database's clock and its paused destinations, and the names in the environment that have a value."""
     given = frozenset(name for name, value in environ.items() if value.strip())
-    keyless = {name: setting for name, setting in KEY_SETTINGS.items() if setting not in given}
-    return Moment(read_ms(conn), {state.name: state for state in status.destination_states(conn)}, keyless, given)
+    return Moment(read_ms(conn), {state.name: state for state in status.destination_states(conn)}, given)
 
 
 # -------------------------------------------------------------------------------------------------------- an event
@@ -357,8 +352,8 @@ _NOT_NOTIFIED = {
 
 def blocked_by(goal: GoalLine, moment: Moment) -> str:
     """What keeps the bridge from sending to, or asking, a goal's destination; empty if nothing does."""
-    setting = moment.keyless.get(goal.destination)
-    if setting is not None:
+    setting = KEY_SETTINGS.get(goal.destination)
+    if setting is not None and setting not in moment.settings:
         return f"waits until {setting} is set (it is not set here); nothing is lost until then"
     pause = moment.pauses.get(goal.destination)
     if pause is None or not pause.pause_kind:

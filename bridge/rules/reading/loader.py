@@ -34,7 +34,7 @@ from bridge.rules.reading.structure import structure
 from bridge.rules.reading.verification import forbidden_to_compute, without_computing
 from bridge.rules.reading.when import compile_when
 from bridge.rules.ruleset import CompiledFile, Rule, RuleSet
-from bridge.settings import WrongKind, api_key
+from bridge.settings import KEY_SETTINGS, WrongKind, api_key
 from bridge.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from bridge.rules.reading.schema import DestinationStanza, GoalStanza, MappingFile, TestCaseStanza
 
 DEFAULT: Final = "default"
-_SETTINGS: Final = {"default": "DATAFAST_API_KEY", "test": "DATAFAST_TEST_API_KEY"}
 _WEBSITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
 _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
@@ -346,8 +345,8 @@ class Destinations:
         return written.name
 
     def _configure(self, written: DestinationStanza, key: str, where: Steps, report: Diagnostics) -> None:
-        if written.name in _SETTINGS:
-            setting = _SETTINGS[written.name]
+        if written.name in KEY_SETTINGS:
+            setting = KEY_SETTINGS[written.name]
             report.problem((*where, "name"), f'"{written.name}" is the website of {setting}; choose another name')
         elif not _WEBSITE.fullmatch(written.name):
             report.problem((*where, "name"), f'"{written.name[:60]}" may hold only letters, digits, "-", "_" and "."')
