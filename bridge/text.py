@@ -21,7 +21,7 @@ _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _ZEROS: Final = re.compile(r"(?:[A-Za-z]+_)*[0-]*0[0-]*")
 _UNITS: Final = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "min"), (1_000, "s"))
 _UNPLAIN: Final = re.compile(r"[^\n -~]")
-HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # invisible characters, by Unicode category
+INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # characters, by Unicode category
 
 
 def storable(text: str) -> str:
@@ -74,7 +74,7 @@ def clean(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     if text.isprintable():
         return text
-    return "".join(c if unicodedata.category(c) not in HIDDEN else _spelled(c) for c in text)
+    return "".join(c if unicodedata.category(c) not in INVISIBLE else _spelled(c) for c in text)
 
 
 def escaped(document: str) -> str:
@@ -83,15 +83,15 @@ def escaped(document: str) -> str:
 
 
 def _as_json_escape(character: str) -> str:
-    return json.dumps(character)[1:-1] if unicodedata.category(character) in HIDDEN else character
+    return json.dumps(character)[1:-1] if unicodedata.category(character) in INVISIBLE else character
 
 
 def _spelled(character: str) -> str:
     return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
-def shown(value: Any, limit: int = 120) -> str:
-    """A value of an event as evidence: JSON, cleaned, cut."""
+def excerpt(value: Any, limit: int = 60) -> str:
+    """A value as JSON for people: cleaned and cut."""
     text = clean(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

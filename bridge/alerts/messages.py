@@ -17,7 +17,7 @@ from bridge.alarms import rough_span
 from bridge.identity.sentences import HINT, before_or_after, kind_in_words
 from bridge.settings import MS
 from bridge.store.operator.alerting import AlertMessage, Problem
-from bridge.text import HIDDEN
+from bridge.text import INVISIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -209,7 +209,7 @@ def cut(text: str, limit: int) -> str:
 def plain(text: str) -> str:
     """The text without control characters, invisible ones, and what a chat takes for a mention."""
     kept = text[: 4 * BODY_MAX]
-    seen = "".join(c if c == "\n" or unicodedata.category(c) not in HIDDEN else " " for c in kept)
+    seen = "".join(c if c == "\n" or unicodedata.category(c) not in INVISIBLE else " " for c in kept)
     return seen.translate(_MENTIONS)
 
 

@@ -17,7 +17,7 @@ from bridge.cli import resources
 from bridge.errors import ProblemsError
 from bridge.identity.sentences import kind_in_words
 from bridge.store.operator import queries
-from bridge.text import shown, when
+from bridge.text import excerpt, when
 from bridge.workbench import describe, trace, why
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _print_candidates(screen: Screen, element: Mapping[str, Any]) -> None:
     screen.heading("Visitor in the event")
     if not found:
         screen.say("none of the places for a visitor id has a value", indent=2)
-    screen.facts([(value["path"], f"{shown(value.get('value'), 60)}: {trace.verdict(value)}") for value in found])
+    screen.facts([(value["path"], f"{excerpt(value.get('value'))}: {trace.verdict(value)}") for value in found])
 
 
 def _print_keys(screen: Screen, element: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.model import CompletedGoal, Outcome, OutcomeKind
-from bridge.text import HIDDEN
+from bridge.text import INVISIBLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -150,7 +150,7 @@ def plain(text: str, secret: str | None = None) -> str:
         text = pattern.sub(" ", text[:_SCANNED_MAX])
     text = _TAG.sub(" ", html.unescape(text))
     if not text.isprintable():
-        text = "".join(" " if unicodedata.category(character) in HIDDEN else character for character in text)
+        text = "".join(" " if unicodedata.category(character) in INVISIBLE else character for character in text)
     text = " ".join(text.split())
     if secret:
         text = text.replace(secret, "…")

@@ -273,7 +273,7 @@ class GoalBuilder:
             metadata=metadata,
             once_key=once_key,
             destination=rule.destination,
-            candidates=candidates(rule.visitor, self.document) if rule.visitor else (),
+            candidates=_candidates(rule.visitor, self.document) if rule.visitor else (),
             max_age_ms=rule.max_age_ms,
             wait_ms=rule.wait_ms,
             notes=(*notes, *more, *cut, *once),
@@ -397,7 +397,7 @@ def _with_prefix(object_ids: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(map(re.escape, object_ids))})\w+", re.ASCII)
 
 
-def candidates(paths: Iterable[Path], document: Document) -> tuple[Candidate, ...]:
+def _candidates(paths: Iterable[Path], document: Document) -> tuple[Candidate, ...]:
     """The values at visitor paths, in order."""
     found = ((path.text, path.read(document)) for path in paths)
     return tuple(Candidate(text, value) for text, value in found if value is not MISSING)

@@ -16,7 +16,7 @@ from bridge.identity.choice import FoundVisitor
 from bridge.identity.sentences import best_first, key_in_words
 from bridge.masking import HIDDEN, hidden, names_person, without_addresses
 from bridge.store.operator import queries, threads
-from bridge.text import count, shown, span
+from bridge.text import count, excerpt, span
 from bridge.workbench import describe, trace, why
 from bridge.workbench.body import indented, provider_page
 from bridge.workbench.why import TimelineStep
@@ -289,7 +289,7 @@ def _element(number: int, element: Mapping[str, Any]) -> EventElement:
         rules=tuple(sorted(lines, key=lambda line: (line.result != "matched", not line.nearest))),
         others=trace.other_types(element),
         places=tuple(
-            TriedPlace(item["path"], shown(item.get("value"), 60), trace.verdict(item), "visitor" in item)
+            TriedPlace(item["path"], excerpt(item.get("value")), trace.verdict(item), "visitor" in item)
             for item in element.get("candidates", ())
         ),
         keys=tuple(element.get("keys", ())),

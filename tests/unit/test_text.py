@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.text import ago, clean, count, listing, shown, span, when
+from bridge.text import ago, clean, count, excerpt, listing, span, when
 
 
 @given(st.text())
@@ -50,7 +50,7 @@ def test_a_moment_is_told_from_now_on():
 
 
 def test_evidence_is_cut_and_says_so():
-    assert shown("x" * 500, 10) == '"xxxxxxxx…'
+    assert excerpt("x" * 500, 10) == '"xxxxxxxx…'
 
 
 def test_counts_agree_with_their_noun():

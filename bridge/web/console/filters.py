@@ -15,7 +15,7 @@ from bridge.model import EventState, GoalState, LookOutcome, OutcomeKind, Verdic
 from bridge.settings import duration_ms
 from bridge.store.operator import activity
 from bridge.store.operator.activity import ActivityFilter
-from bridge.text import shown
+from bridge.text import excerpt
 
 PATH: Final = "/console/activity"
 LONGEST: Final = 200  # characters of a value
@@ -105,7 +105,7 @@ def text(values: Mapping[str, str], name: str) -> str:
     if len(found) > LONGEST:
         raise WrongFilter(f"`{name}` has {len(found)} characters; at most {LONGEST} are searched for.")
     if not found.isprintable():
-        raise WrongFilter(f"`{name}` has a character that cannot be printed: {shown(found, 60)}.")
+        raise WrongFilter(f"`{name}` has a character that cannot be printed: {excerpt(found)}.")
     return found
 
 
@@ -113,7 +113,7 @@ def number(values: Mapping[str, str], name: str) -> int:
     """A number from one of our own links; 0 if there is none. Raises WrongFilter."""
     value = values.get(name) or "0"
     if not _NUMBER.fullmatch(value):
-        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it must be a number.")
+        raise WrongFilter(f"`{name}` cannot be {excerpt(value)}; it must be a number.")
     return int(value)
 
 
@@ -126,7 +126,7 @@ def row_id(values: Mapping[str, str], name: str) -> int | None:
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> str:
     if value not in known:
         allowed = ", ".join(map(str, known))
-        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it must be one of {allowed}.")
+        raise WrongFilter(f"`{name}` cannot be {excerpt(value)}; it must be one of {allowed}.")
     return value
 
 
@@ -140,4 +140,4 @@ def _time_ms(name: str, value: str, now_ms: int) -> int:
         return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         example = "a duration such as 6h or 7d, or a time in UTC such as 2026-05-03 or 2026-05-03T14:00"
-        raise WrongFilter(f"`{name}` cannot be {shown(value, 60)}; it must be {example}.") from None
+        raise WrongFilter(f"`{name}` cannot be {excerpt(value)}; it must be {example}.") from None
