@@ -108,6 +108,16 @@ def when_short(ms: int | None) -> str:
     return "" if ms is None else datetime.fromtimestamp(ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
 
 
+def iso_ms(text: str) -> int:
+    """An ISO 8601 time in milliseconds since 1970; UTC if it names no zone. Raises ValueError."""
+    return epoch_ms(datetime.fromisoformat(text))
+
+
+def epoch_ms(moment: datetime) -> int:
+    """A time in milliseconds since 1970; UTC if it has no zone."""
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
 def span(ms: int) -> str:
     """A duration as exact as people need it: `12 days`, `1 hour 5 min`, `3 s`."""
     left, parts = abs(ms), []

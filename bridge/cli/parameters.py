@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +15,7 @@ import click
 
 from bridge.errors import BridgeError, UsageError
 from bridge.settings import duration_ms
-from bridge.text import clean
+from bridge.text import clean, iso_ms
 
 
 def duration(value: str) -> int:
@@ -30,14 +29,9 @@ def duration(value: str) -> int:
 def moment(value: str) -> int:
     """Parse `2026-05-03T14:00:00Z` into milliseconds since 1970; UTC unless it says otherwise."""
     try:
-        return _moment_ms(value)
+        return iso_ms(value)
     except ValueError:
         raise click.BadParameter(f"{value!r} is not a time like 2026-05-03T14:00:00Z") from None
-
-
-def _moment_ms(value: str) -> int:
-    moment = datetime.fromisoformat(value)
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 class Point(NamedTuple):
@@ -55,7 +49,7 @@ def _point(value: str) -> Point:
     with suppress(ValueError):
         return Point(duration_ms(value), is_ago=True)
     with suppress(ValueError):
-        return Point(_moment_ms(value), is_ago=False)
+        return Point(iso_ms(value), is_ago=False)
     raise click.BadParameter(f"{value!r} is neither a duration (6h, 7d) nor a time like 2026-05-03T14:00:00Z")
 
 

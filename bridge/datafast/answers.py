@@ -12,12 +12,11 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.model import CompletedGoal, Outcome, OutcomeKind
-from bridge.text import INVISIBLE
+from bridge.text import INVISIBLE, epoch_ms, iso_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -240,21 +239,17 @@ def _iso_ms(value: Any) -> int | None:
     if not isinstance(value, str):
         return None
     try:
-        return _epoch_ms(datetime.fromisoformat(value.strip()))
-    except (ValueError, OverflowError):
+        return iso_ms(value.strip())
+    except ValueError:
         return None
 
 
 def http_date_ms(text: str | None) -> int | None:
     """The time of a `Date` or `Retry-After` header."""
     try:
-        return _epoch_ms(parsedate_to_datetime(text or ""))
+        return epoch_ms(parsedate_to_datetime(text or ""))
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
-
-
-def _epoch_ms(moment: datetime) -> int:
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def completed_goals(body: bytes) -> tuple[CompletedGoal, ...] | None:

@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -15,7 +14,7 @@ from bridge.model import EventState, GoalState, LookOutcome, OutcomeKind, Verdic
 from bridge.settings import duration_ms
 from bridge.store.operator import activity
 from bridge.store.operator.activity import ActivityFilter
-from bridge.text import excerpt
+from bridge.text import excerpt, iso_ms
 
 PATH: Final = "/console/activity"
 LONGEST: Final = 200  # characters of a value
@@ -136,8 +135,7 @@ def _time_ms(name: str, value: str, now_ms: int) -> int:
     except ValueError:
         pass
     try:
-        moment = datetime.fromisoformat(value)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    except (ValueError, OverflowError):
+        return iso_ms(value)
+    except ValueError:
         example = "a duration such as 6h or 7d, or a time in UTC such as 2026-05-03 or 2026-05-03T14:00"
         raise WrongFilter(f"`{name}` cannot be {excerpt(value)}; it must be {example}.") from None
