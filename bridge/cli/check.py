@@ -9,7 +9,7 @@ value that is evidently not a secret is a problem, although the bridge starts wi
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,21 +26,16 @@ from bridge.workbench import checking
 
 if TYPE_CHECKING:
     from bridge.rules import RuleSet
-    from bridge.workbench.checking import FileReport
 
 _LIKENESS: Final = 0.85  # DATAFAST_KEY probably means DATAFAST_API_KEY
 _PATIENCE_S: Final = 2.0  # for a database that may not answer: its contents only add warnings
 
 
 @dataclass
-class CheckReport:
-    """The findings of `check`; `ok` if nothing is wrong."""
+class CheckReport(checking.FolderReport):
+    """The findings of `check`, also those in the settings; `ok` if nothing is wrong."""
 
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    suspicions: list[str] = field(default_factory=list)  # the warnings that --strict counts as problems
     alerts: str | None = None  # how many targets BRIDGE_ALERTS has, and for which services
-    files: list[FileReport] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -81,7 +76,8 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
     else:
         report.warnings += report.suspicions
     fields = asdict(report)
-    screen.write_json({"ok": report.ok, "faults": fields.pop("problems"), **fields})
+    others = {name: fields[name] for name in ("warnings", "suspicions", "alerts", "files")}
+    screen.write_json({"ok": report.ok, "faults": report.problems, **others})
     _print(screen, report)
     return 0 if report.ok else 1
 
