@@ -1,4 +1,4 @@
-"""Deliver: claim a goal with its slot, send it and settle it; or look up the goals left in doubt by a lost answer.
+"""Deliver: claim a goal with its slot, send it and settle it; or read back the goals left in doubt by a lost answer.
 
 Before a goal is sent for a visitor from a borrowed field, DataFast is asked whether the website knows that visitor.
 
@@ -27,12 +27,12 @@ from bridge.model import (
     Claim,
     GoalState,
     Health,
-    LookClaim,
-    LookDecision,
     NotYet,
     Outcome,
     OutcomeKind,
     ProofClaim,
+    ReadbackClaim,
+    ReadbackDecision,
     Settled,
     Settlement,
 )
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 HOUR_MS: Final = 3_600_000
 THROTTLED_MS: Final = 60_000  # the pause when DataFast does not state a length
 JITTER: Final = 0.2
-LOOKS_MAX: Final = 3
+READBACKS_MAX: Final = 3
 ABSENT_MAX: Final = 2
 RETRY_MS: Final = 200  # before a failed write is retried
 TURN_MS: Final = 250  # how long a thread stays with one destination while others wait
@@ -141,16 +141,18 @@ def decide_proof(answer: VisitorGoals) -> bool | None:
     return False if refused else None
 
 
-def decide_look(look: LookClaim, answer: VisitorGoals, settings: Settings) -> tuple[list[LookDecision], Settlement]:
+def decide_readback(
+    readback: ReadbackClaim, answer: VisitorGoals, settings: Settings
+) -> tuple[list[ReadbackDecision], Settlement]:
     """What a read-back decides for each goal of the group, and what it says about the destination."""
     if answer.failure is not None:
-        return [_cannot_tell(goal, answer.failure, settings) for goal in look.goals], _health_of(answer.failure)
-    found = action_of(look.kind).recognize(look, answer)
-    decisions = [_decide_goal(doubtful, found, settings) for doubtful in look.goals]
+        return [_cannot_tell(goal, answer.failure, settings) for goal in readback.goals], _health_of(answer.failure)
+    found = action_of(readback.kind).recognize(readback, answer)
+    decisions = [_decide_goal(doubtful, found, settings) for doubtful in readback.goals]
     return decisions, Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
 
 
-def _decide_goal(doubtful: UnconfirmedGoal, found: Recognized, settings: Settings) -> LookDecision:
+def _decide_goal(doubtful: UnconfirmedGoal, found: Recognized, settings: Settings) -> ReadbackDecision:
     entry = found.delivered.get(doubtful.goal.id)
     if entry is not None:
         message = "the answer was lost, but DataFast has the goal: a read-back of the visitor found it"
@@ -158,30 +160,30 @@ def _decide_goal(doubtful: UnconfirmedGoal, found: Recognized, settings: Setting
             at = f" at {utc(entry.at_ms)}" if entry.at_ms is not None else ""
             message = f"it was sent before the backup was restored: DataFast recorded it{at}"
         settlement = Settlement(GoalState.DELIVERED, Health.SUCCESS, reason="read_back", message=message)
-        return LookDecision(doubtful, settlement, remote_id=entry.event_id, at_ms=entry.at_ms)
+        return ReadbackDecision(doubtful, settlement, remote_id=entry.event_id, at_ms=entry.at_ms)
     if doubtful.goal.id in found.unclear:
         sentence = "DataFast lists a goal of this name without a time or a description"
         return _cannot_tell(doubtful, Outcome(OutcomeKind.UNCONFIRMED, message=sentence), settings)
     if doubtful.absent + 1 < ABSENT_MAX:
         message = "DataFast does not show the goal yet; a second read-back decides"
-        return LookDecision(doubtful, _look_again(doubtful, Health.ANSWERED, message, settings), absent=True)
+        return ReadbackDecision(doubtful, _read_back_again(doubtful, Health.ANSWERED, message, settings), absent=True)
     message = "two read-backs of the visitor show that DataFast does not have the goal; it is sent again"
     if doubtful.restored:
         message = "it was not sent before the backup was restored: DataFast does not have it; it is sent now"
     settlement = Settlement(GoalState.PENDING, Health.ANSWERED, reason="absent", message=message)
-    return LookDecision(doubtful, settlement, absent=True)
+    return ReadbackDecision(doubtful, settlement, absent=True)
 
 
 _UNREACHED: Final = frozenset({OutcomeKind.NOT_SENT, OutcomeKind.THROTTLED, OutcomeKind.REFUSED_FOR_NOW})
 
 
-def _cannot_tell(doubtful: UnconfirmedGoal, failure: Outcome, settings: Settings) -> LookDecision:
-    """After three inconclusive look-ups the setting decides; a look-up that never reached DataFast does not count.
+def _cannot_tell(doubtful: UnconfirmedGoal, failure: Outcome, settings: Settings) -> ReadbackDecision:
+    """After three inconclusive read-backs the setting decides; a read-back that never reached DataFast does not count.
 
     After a restore, sending again would duplicate everything sent since the backup, so a person always decides.
     """
     looked = failure.kind not in _UNREACHED
-    if looked and doubtful.looks + 1 >= LOOKS_MAX:
+    if looked and doubtful.looks + 1 >= READBACKS_MAX:
         resend = settings.bridge_unconfirmed == "resend" and not doubtful.restored
         then = "it is sent again (BRIDGE_UNCONFIRMED=resend)" if resend else "a person has to decide"
         since = "a backup was restored, and " if doubtful.restored else ""
@@ -190,11 +192,11 @@ def _cannot_tell(doubtful: UnconfirmedGoal, failure: Outcome, settings: Settings
         settlement = Settlement(state, Health.SILENT, reason="cannot_tell", message=message)
     else:
         message = f"the visitor could not be read back: {failure.message}"
-        settlement = _look_again(doubtful, Health.SILENT, message, settings)
-    return LookDecision(doubtful, settlement, looked=looked, failure=failure)
+        settlement = _read_back_again(doubtful, Health.SILENT, message, settings)
+    return ReadbackDecision(doubtful, settlement, looked=looked, failure=failure)
 
 
-def _look_again(doubtful: UnconfirmedGoal, health: Health, message: str, settings: Settings) -> Settlement:
+def _read_back_again(doubtful: UnconfirmedGoal, health: Health, message: str, settings: Settings) -> Settlement:
     reason = REASON if doubtful.restored else "answer_lost"
     return Settlement(GoalState.UNCONFIRMED, health, settings.bridge_readback[1], reason, message)
 
@@ -227,7 +229,7 @@ def _health_of_proof(answer: VisitorGoals) -> Settlement:
 class _Lease(NamedTuple):
     """A claim, and `began_ms`: the monotonic time just before its lease began."""
 
-    claimed: Claim | LookClaim | ProofClaim | NotYet
+    claimed: Claim | ReadbackClaim | ProofClaim | NotYet
     began_ms: int
 
 
@@ -321,7 +323,7 @@ class Deliverer:
         elif isinstance(claimed, ProofClaim):
             self._prove(destination, claimed, began_ms)
         else:
-            self._look(destination, claimed, began_ms)
+            self._read_back(destination, claimed, began_ms)
         return None
 
     def _register(self, destination: Destination) -> None:
@@ -374,7 +376,7 @@ class Deliverer:
             claimed = replace(claimed, claimed_at_ms=self._steady(claimed.claimed_at_ms))
         return _Lease(claimed, began_ms)
 
-    def _release(self, claimed: Claim | LookClaim | ProofClaim, began_ms: int) -> None:
+    def _release(self, claimed: Claim | ReadbackClaim | ProofClaim, began_ms: int) -> None:
         self._persist(lambda conn: claims.release(conn, claimed), began_ms)
 
     def _send(
@@ -416,7 +418,7 @@ class Deliverer:
             try:
                 return self._store.run(work)
             except StoreGone:
-                raise  # it will not recover; after a restart, goals in doubt are looked up
+                raise  # it will not recover; after a restart, goals in doubt are read back
             except StoreError:
                 if self._monotonic_ms() + RETRY_MS >= until_ms:
                     raise
@@ -499,13 +501,13 @@ class Deliverer:
             parking.decide_proved(conn, claim.destination, claim.visitor, self._settings)
         return pauses.learn(conn, claim, health, server_now_ms=answer.server_now_ms, trusted_clock=self._trusted_clock)
 
-    def _look(self, destination: Destination, look: LookClaim, began_ms: int) -> None:
-        answer = self._api.visitor_goals(destination, look.visitor)
-        decisions, health = decide_look(look, answer, self._settings)
+    def _read_back(self, destination: Destination, readback: ReadbackClaim, began_ms: int) -> None:
+        answer = self._api.visitor_goals(destination, readback.visitor)
+        decisions, health = decide_readback(readback, answer, self._settings)
         settled = self._persist(
-            lambda conn: claims.settle_look(
+            lambda conn: claims.settle_readback(
                 conn,
-                look,
+                readback,
                 decisions,
                 health=health,
                 server_now_ms=answer.server_now_ms,

@@ -78,8 +78,8 @@ def _print_attempts(screen: Screen, detail: GoalDetail) -> None:
     if detail.lookups:
         lookups = [(when(lookup.asked_at_ms), describe.lookup_sentence(lookup)) for lookup in detail.lookups]
         screen.facts(lookups, width=25)
-    tries = [(when(attempt.started_at_ms), describe.try_sentence(attempt)) for attempt in detail.attempts]
-    screen.facts(tries or [("Attempts", describe.no_attempts(detail.goal))], width=25 if detail.attempts else 15)
+    attempts = [(when(attempt.started_at_ms), describe.attempt_sentence(attempt)) for attempt in detail.attempts]
+    screen.facts(attempts or [("Attempts", describe.no_attempts(detail.goal))], width=25 if detail.attempts else 15)
 
 
 # --------------------------------------------------------------------------------------------------------- a trace

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bridge.datafast.goal import Sendable
-    from bridge.model import Destination, Goal, LookClaim, VisitorGoals
+    from bridge.model import Destination, Goal, ReadbackClaim, VisitorGoals
 
 
 class Api(Protocol):
@@ -43,7 +43,7 @@ class Action(Protocol):
     def send(self, api: Api, destination: Destination, goal: Goal, now_ms: int) -> Outcome:
         """Send a row. Never raises."""
 
-    def recognize(self, look: LookClaim, answer: VisitorGoals) -> Recognized:
+    def recognize(self, readback: ReadbackClaim, answer: VisitorGoals) -> Recognized:
         """The rows of a group that DataFast has, according to a readable answer."""
 
 
@@ -62,8 +62,8 @@ class _LaterKind:
         sentence = f'this release of the bridge cannot send a "{self._kind}": upgrade it, then use `goals retry`'
         return Outcome(OutcomeKind.REJECTED, message=sentence)
 
-    def recognize(self, look: LookClaim, _answer: VisitorGoals) -> Recognized:
-        return Recognized({}, frozenset(), frozenset(doubtful.goal.id for doubtful in look.goals))
+    def recognize(self, readback: ReadbackClaim, _answer: VisitorGoals) -> Recognized:
+        return Recognized({}, frozenset(), frozenset(doubtful.goal.id for doubtful in readback.goals))
 
 
 ACTIONS: Final[Mapping[str, Action]] = {"goal": GoalAction(), "payment": PaymentAction()}

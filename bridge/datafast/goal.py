@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bridge.datafast.actions import Api
-    from bridge.model import CompletedGoal, Destination, Goal, LookClaim, Outcome, VisitorGoals
+    from bridge.model import CompletedGoal, Destination, Goal, Outcome, ReadbackClaim, VisitorGoals
 
 LATE_MS: Final = 3_600_000  # an event older than this is late
 CLOCK_TOLERANCE_MS: Final = 15_000  # a request takes up to 10 s
@@ -38,19 +38,19 @@ class GoalAction:
         """Send one goal. Never raises."""
         return api.post(destination, self.route, self.body(goal, now_ms))
 
-    def recognize(self, look: LookClaim, answer: VisitorGoals) -> Recognized:
+    def recognize(self, readback: ReadbackClaim, answer: VisitorGoals) -> Recognized:
         """Find the goals of a group among the visitor's."""
-        skew_ms = _skew_ms(look, answer)
+        skew_ms = _skew_ms(readback, answer)
         return recognize(
             answer.goals if answer.known else (),
-            name=look.name,
+            name=readback.name,
             unconfirmed=[
                 SentGoal(doubtful.goal.description, _window(doubtful.windows, skew_ms), doubtful.goal.id)
-                for doubtful in look.goals
+                for doubtful in readback.goals
             ],
             owned=[
                 SentGoal(delivered.description, _window(delivered.windows, skew_ms), event_id=delivered.event_id)
-                for delivered in look.owned
+                for delivered in readback.owned
             ],
         )
 
@@ -97,11 +97,11 @@ def utc(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _skew_ms(look: LookClaim, answer: VisitorGoals) -> int:
+def _skew_ms(readback: ReadbackClaim, answer: VisitorGoals) -> int:
     """How far DataFast's clock is from what we thought; 0 if a request and whole seconds can explain the difference."""
-    if answer.server_now_ms is None or look.server_ms is None:
+    if answer.server_now_ms is None or readback.server_ms is None:
         return 0
-    skew_ms = answer.server_now_ms - look.server_ms
+    skew_ms = answer.server_now_ms - readback.server_ms
     return skew_ms if abs(skew_ms) > CLOCK_TOLERANCE_MS else 0
 
 

@@ -17,7 +17,7 @@ from bridge.model import Outcome, OutcomeKind
 if TYPE_CHECKING:
     from bridge.datafast.actions import Api
     from bridge.datafast.goal import Sendable
-    from bridge.model import Destination, Goal, LookClaim, VisitorGoals
+    from bridge.model import Destination, Goal, ReadbackClaim, VisitorGoals
 
 _RECORDED: Final = re.compile(
     r"\bduplicate\b|\b(?:payment|transaction)\b.*\balready\b|\balready\b.*\b(?:payment|transaction)", re.IGNORECASE
@@ -42,9 +42,9 @@ class PaymentAction:
         """Send one payment. Never raises."""
         return _reinterpreted(api.post(destination, self.route, self.body(goal, now_ms)), destination, goal)
 
-    def recognize(self, look: LookClaim, _answer: VisitorGoals) -> Recognized:
+    def recognize(self, readback: ReadbackClaim, _answer: VisitorGoals) -> Recognized:
         """Nothing shows whether a payment arrived, and nobody needs to know; only rows of a former release get here."""
-        return Recognized({}, frozenset(doubtful.goal.id for doubtful in look.goals))
+        return Recognized({}, frozenset(doubtful.goal.id for doubtful in readback.goals))
 
 
 def _number(amount: str) -> int | float:

@@ -89,8 +89,8 @@ class Health(StrEnum):
 class Settlement:
     """The new state of a goal after an attempt; the store writes it if the attempt still owns the goal.
 
-    due_in_ms: the time until the next attempt or look-up. counts: the attempt counts towards back-off (in the store, a
-    probe never does).
+    due_in_ms: the time until the next attempt or read-back. counts: the attempt counts towards back-off (in the store,
+    a probe never does).
     """
 
     state: GoalState
@@ -156,7 +156,7 @@ class DeliveredGoal:
 
 
 @dataclass(frozen=True, slots=True)
-class LookClaim:
+class ReadbackClaim:
     """All unconfirmed goals of one visitor, name and kind, for one read-back.
 
     owned: goals of the same visitor and name that are known to be delivered. server_ms: DataFast's clock, as far as we
@@ -186,7 +186,7 @@ class ProofClaim:
     probe: bool = False
 
 
-class LookOutcome(StrEnum):
+class ReadbackOutcome(StrEnum):
     """What a read-back showed about one goal; stored as the outcome of its attempt."""
 
     FOUND = "found"
@@ -195,7 +195,7 @@ class LookOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class LookDecision:
+class ReadbackDecision:
     """What a read-back decides for one goal.
 
     looked: the read-back counts, although it could not tell. absent: it did not find the goal. remote_id: its id there.
@@ -211,11 +211,11 @@ class LookDecision:
     failure: Outcome | None = None
 
     @property
-    def outcome(self) -> LookOutcome:
+    def outcome(self) -> ReadbackOutcome:
         """The outcome to store for the read-back."""
         if self.settlement.state is GoalState.DELIVERED:
-            return LookOutcome.FOUND
-        return LookOutcome.ABSENT if self.absent else LookOutcome.CANNOT_TELL
+            return ReadbackOutcome.FOUND
+        return ReadbackOutcome.ABSENT if self.absent else ReadbackOutcome.CANNOT_TELL
 
 
 @dataclass(frozen=True, slots=True)

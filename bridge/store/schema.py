@@ -234,7 +234,7 @@ attempts = Table(
     Column("started_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
     Column("server_started_at_ms", BigInteger),  # DataFast's clock, by its Date header
-    Column("outcome", Text),  # send: an OutcomeKind, NULL while it is under way; readback: a LookOutcome
+    Column("outcome", Text),  # send: an OutcomeKind, NULL while it is under way; readback: a ReadbackOutcome
     Column("status", Integer),
     Column("message", Text),
     Column("lease_token", Text, nullable=False),

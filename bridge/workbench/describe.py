@@ -397,7 +397,7 @@ _RESTORED = {
 _READ_BACK = {"found": "found", "absent": "not there yet"}
 
 
-def try_sentence(attempt: AttemptLine) -> str:
+def attempt_sentence(attempt: AttemptLine) -> str:
     """One attempt in words."""
     if attempt.kind == "restored":
         return f"until {when(attempt.ended_at_ms)}: {_RESTORED[attempt.outcome or 'unconfirmed']}"

@@ -95,8 +95,8 @@ class GoalField:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
-    """An attempt to send, a look at DataFast, or a question to a provider. next: what followed."""
+class HistoryStep:
+    """An attempt to send, a read-back, or a question to a provider. next: what followed."""
 
     at_ms: int
     sentence: str
@@ -122,7 +122,7 @@ class EventGoal:
     fields: tuple[GoalField, ...]
     marks: tuple[str, ...]
     request: str
-    tries: tuple[Try, ...]
+    history: tuple[HistoryStep, ...]
     no_attempts: str
     may_be_sent: bool
     may_be_cancelled: bool
@@ -337,7 +337,7 @@ def goal_story(detail: GoalDetail, event: EventDetail, moment: Moment, *, person
         fields=written,
         marks=rest,
         request="\n".join(indented(request, personal=personal)) if request else "",
-        tries=_tries(detail, moment),
+        history=_history(detail, moment),
         no_attempts=describe.no_attempts(goal),
         may_be_sent=describe.may_be_sent(goal),
         may_be_cancelled=describe.may_be_cancelled(goal),
@@ -375,12 +375,14 @@ def _fields(request: Mapping[str, Any], marks: Sequence[str]) -> tuple[tuple[Goa
     return tuple(lines), tuple(rest)
 
 
-def _tries(detail: GoalDetail, moment: Moment) -> tuple[Try, ...]:
-    lookups = [Try(lookup.asked_at_ms, describe.lookup_sentence(lookup), None, None) for lookup in detail.lookups]
+def _history(detail: GoalDetail, moment: Moment) -> tuple[HistoryStep, ...]:
+    lookups = [
+        HistoryStep(lookup.asked_at_ms, describe.lookup_sentence(lookup), None, None) for lookup in detail.lookups
+    ]
     attempts = [
-        Try(
+        HistoryStep(
             attempt.started_at_ms,
-            describe.try_sentence(attempt),
+            describe.attempt_sentence(attempt),
             None if attempt.ended_at_ms is None else attempt.ended_at_ms - attempt.started_at_ms,
             attempt.status,
             _what_followed(detail.attempts, number),

@@ -149,9 +149,9 @@ def the_attempt_is_written_after_the_request(patch):
 
 @mutant
 def absent_once_is_believed_at_once(patch):
-    real = deliver.decide_look
+    real = deliver.decide_readback
 
-    def decide_look(look, answer, settings):
+    def decide_readback(look, answer, settings):
         """The settling time is skipped, too: an entry is looked for before it can be there."""
         rulings, health = real(look, answer, settings)
         return [_hasty(ruling) for ruling in rulings], health
@@ -162,7 +162,7 @@ def absent_once_is_believed_at_once(patch):
         pending = Settlement(GoalState.PENDING, Health.ANSWERED, reason="absent")
         return type(ruling)(ruling.goal, pending, absent=True)
 
-    patch(deliver, "decide_look", decide_look)
+    patch(deliver, "decide_readback", decide_readback)
 
 
 @mutant
@@ -172,7 +172,9 @@ def what_the_ledger_owns_is_counted_twice(patch):
 
 @mutant
 def a_look_is_settled_without_its_token(patch):
-    patch(statements, "_SETTLE_LOOK", without(statements._SETTLE_LOOK, "state = 'unconfirmed'", "lease_token = ?"))
+    patch(
+        statements, "_SETTLE_READBACK", without(statements._SETTLE_READBACK, "state = 'unconfirmed'", "lease_token = ?")
+    )
 
 
 @mutant

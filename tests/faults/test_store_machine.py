@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import insert, select, text
 
 from bridge import settings as table
-from bridge.deliver import decide, decide_look
+from bridge.deliver import decide, decide_readback
 from bridge.identity.choice import Observation
 from bridge.model import (
     Claim,
@@ -23,11 +23,11 @@ from bridge.model import (
     EventState,
     GoalDraft,
     Key,
-    LookClaim,
     NamedVisitor,
     Outcome,
     OutcomeKind,
     PlannedGoal,
+    ReadbackClaim,
     VisitorGoals,
 )
 from bridge.store import schema
@@ -133,7 +133,7 @@ class Delivering(RuleBasedStateMachine):
             return claims.claim(conn, destination="default", token_hash="t", token=token, lease_ms=LEASE, rate=rate)
 
         claimed = self.both(work)
-        if isinstance(claimed, Claim | LookClaim):
+        if isinstance(claimed, Claim | ReadbackClaim):
             self.claims.append(claimed)
         self.align()
         return claimed
@@ -145,7 +145,7 @@ class Delivering(RuleBasedStateMachine):
             claimed = self.claim_one()
             if isinstance(claimed, Claim):
                 self.settle_one(claimed, kind, 0.5)
-            elif isinstance(claimed, LookClaim):
+            elif isinstance(claimed, ReadbackClaim):
                 self.settle_look_one(claimed, found, fails=found == 2, told=found == 1)
             self.clock.advance(pause_ms)
 
@@ -169,8 +169,8 @@ class Delivering(RuleBasedStateMachine):
         self.both(work)
 
     @rule(which=WHICH, found=st.integers(0, 2), fails=st.booleans(), told=st.booleans())
-    def settle_look(self, which, found, fails, told):
-        looks = [claim for claim in self.claims if isinstance(claim, LookClaim)]
+    def settle_readback(self, which, found, fails, told):
+        looks = [claim for claim in self.claims if isinstance(claim, ReadbackClaim)]
         if looks:
             self.settle_look_one(looks[which % len(looks)], found, fails, told)
 
@@ -181,8 +181,8 @@ class Delivering(RuleBasedStateMachine):
         ]
         failure = Outcome(OutcomeKind.UNCONFIRMED, message="lost") if fails else None
         answer = VisitorGoals(known=bool(entries), goals=tuple(entries), failure=failure)
-        rulings, health = decide_look(look, answer, SETTINGS)
-        self.both(lambda conn: claims.settle_look(conn, look, rulings, health=health))
+        rulings, health = decide_readback(look, answer, SETTINGS)
+        self.both(lambda conn: claims.settle_readback(conn, look, rulings, health=health))
 
     @rule(which=WHICH)
     def give_back(self, which):

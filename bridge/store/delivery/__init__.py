@@ -1,1 +1,1 @@
-"""Goals on their way: claimed within the rate limit, sent, in doubt, looked up, settled; pauses of destinations."""
+"""Goals on their way: claimed within the rate limit, sent, in doubt, read back, settled; pauses of destinations."""

@@ -20,9 +20,9 @@ from bridge.model import (
     Claim,
     DeliveredGoal,
     GoalState,
-    LookClaim,
     NotYet,
     ProofClaim,
+    ReadbackClaim,
     Settled,
     UnconfirmedGoal,
 )
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import LookDecision, Outcome, Readiness, Settlement
+    from bridge.model import Outcome, ReadbackDecision, Readiness, Settlement
     from bridge.store.delivery.statements import DueGoal, Group
 
     Window = tuple[int, int]  # milliseconds, both ends included
@@ -46,7 +46,7 @@ NEWEST_EVERY: Final = 5  # one slot in this many goes to the newest goal
 PROOF_EVERY: Final = 3  # one slot in this many goes to a proof, if one is due
 UNKNOWN_SHARE: Final = 10  # while no visitor is known, one request in this many is for an unknown one
 ASKED_AGAIN_MS: Final = 3_600_000  # and each of them is asked about again after this time at the earliest
-QUEUE_HEAD: Final = 50  # how many of the longest-waiting goals are checked for a look-up that holds them up
+QUEUE_HEAD: Final = 50  # how many of the longest-waiting goals are checked for a read-back that holds them up
 
 
 def claim(
@@ -60,12 +60,12 @@ def claim(
     readback_ms: tuple[int, int] = (0, 0),
     trusted_clock: Callable[[Connection], int | None] | None = None,
     ready: Readiness | None = None,
-) -> Claim | LookClaim | ProofClaim | NotYet:
-    """Claim one goal to send, one group to look up, or one visitor to prove, with its slot of the token's rate limit.
+) -> Claim | ReadbackClaim | ProofClaim | NotYet:
+    """Claim one goal to send, one group to read back, or one visitor to prove, with its slot of the token's rate limit.
 
-    A look-up comes before a send, because it holds up its visitor, but not while a pause is probed. A proof comes last,
-    except in every third slot. Look-ups after a restore take at most every second slot while other work waits.
-    readback_ms: the delays of the first and second look-up. trusted_clock: our time, if known. ready: if already read.
+    A read-back comes before a send, because it holds up its visitor, but not while a pause is probed. A proof comes
+    last, except in every third slot. Read-backs after a restore take at most every second slot while other work waits.
+    readback_ms: delays of the first and second one. trusted_clock: our time, if known. ready: if already read.
     """
     ready = ready or pauses.readiness(conn, destination, lock=True)
     now = ready.now_ms
@@ -114,7 +114,7 @@ def _begin(
     return Claim(goal, token, now, attempt_id, due.paused_ms, ready.probing)
 
 
-def release(conn: Connection, claimed: Claim | LookClaim | ProofClaim) -> bool:
+def release(conn: Connection, claimed: Claim | ReadbackClaim | ProofClaim) -> bool:
     """Release a lease (SIGTERM): nothing was sent or asked, so nobody needs to wait until the lease expires.
 
     A goal's attempt is deleted with it.
@@ -122,7 +122,7 @@ def release(conn: Connection, claimed: Claim | LookClaim | ProofClaim) -> bool:
     if isinstance(claimed, Claim):
         if not statements.release_goal(conn, claimed):
             return False
-    elif isinstance(claimed, LookClaim):
+    elif isinstance(claimed, ReadbackClaim):
         statements.release_group(conn, claimed.token)
     else:
         statements.release_proof(conn, claimed)
@@ -146,24 +146,24 @@ def settle(
     return replace(settled, doubted=doubted)
 
 
-def settle_look(
+def settle_readback(
     conn: Connection,
-    look: LookClaim,
-    decisions: Iterable[LookDecision],
+    readback: ReadbackClaim,
+    decisions: Iterable[ReadbackDecision],
     *,
     health: Settlement,
     server_now_ms: int | None = None,
     trusted_clock: Callable[[Connection], int | None] = read_ms,
 ) -> Settled:
     """Write the result of a read-back, unless the lease has expired."""
-    written = [decision for decision in decisions if statements.settle_look(conn, look, decision)]
+    written = [decision for decision in decisions if statements.settle_readback(conn, readback, decision)]
     for decision in written:
         state = decision.settlement.state
         if decision.goal.restored and state in (GoalState.DELIVERED, GoalState.PENDING):
             restoring.end_doubt(conn, decision.goal.goal.id, sent=state is GoalState.DELIVERED)
     if not written:
         return Settled(written=False)
-    return pauses.learn(conn, look, health, server_now_ms=server_now_ms, trusted_clock=trusted_clock)
+    return pauses.learn(conn, readback, health, server_now_ms=server_now_ms, trusted_clock=trusted_clock)
 
 
 def take_back(conn: Connection, claim: Claim) -> None:
@@ -176,30 +176,31 @@ def take_back(conn: Connection, claim: Claim) -> None:
 
 
 def _choose(conn: Connection, destination: str, ready: Readiness, *, restored: bool) -> Group | str | DueGoal | NotYet:
-    """Choose what is next: a group to look up, a visitor to prove or a goal to send.
+    """Choose what is next: a group to read back, a visitor to prove or a goal to send.
 
     restored: whether a backup was restored.
     """
     now = ready.now_ms
-    look = _look_first(conn, destination, ready, restored=restored) if ready.looks and not ready.probing else None
-    if look is not None:
-        return look
+    if ready.looks and not ready.probing:
+        readback = _readback_first(conn, destination, ready, restored=restored)
+        if readback is not None:
+            return readback
     is_proof_turn = not ready.probing and ready.slots % PROOF_EVERY == PROOF_EVERY - 1
     proof = statements.proof_due(conn, destination, now) if is_proof_turn else None
     chosen: Group | str | DueGoal | NotYet | None = proof or _next_goal(conn, destination, ready)
     if chosen is None and ready.looks and (ready.probing or restored):
-        chosen = statements.look_due(conn, destination, now)
+        chosen = statements.readback_due(conn, destination, now)
     return chosen or statements.proof_due(conn, destination, now) or NotYet(_next_due(conn, destination, ready), now)
 
 
-def _look_first(conn: Connection, destination: str, ready: Readiness, *, restored: bool) -> Group | None:
-    """A look-up that comes before any send. Of restored goals, those holding up a goal of their visitor go first."""
+def _readback_first(conn: Connection, destination: str, ready: Readiness, *, restored: bool) -> Group | None:
+    """A read-back that comes before any send. Of restored goals, those holding up a goal of their visitor go first."""
     now = ready.now_ms
-    look = statements.look_due(conn, destination, now, restored=False if restored else None)
-    if look is not None or not restored or ready.slots % 2 == 0:
-        return look
-    blocking = statements.blocking_look(conn, destination, now, QUEUE_HEAD)
-    return blocking or statements.look_due(conn, destination, now, restored=True)
+    readback = statements.readback_due(conn, destination, now, restored=False if restored else None)
+    if readback is not None or not restored or ready.slots % 2 == 0:
+        return readback
+    blocking = statements.blocking_readback(conn, destination, now, QUEUE_HEAD)
+    return blocking or statements.readback_due(conn, destination, now, restored=True)
 
 
 def _next_goal(conn: Connection, destination: str, ready: Readiness) -> DueGoal | NotYet | None:
@@ -232,7 +233,7 @@ def peek(conn: Connection, destination: str) -> NotYet | None:
 
 
 def _any_due(conn: Connection, destination: str, ready: Readiness) -> bool:
-    """Whether there is a goal to be sent or looked up."""
+    """Whether there is a goal to be sent or read back."""
     now, turn_ms = ready.now_ms, ready.unknown_turn_ms
     if turn_ms is None:
         return statements.any_due(conn, destination, now)
@@ -255,7 +256,7 @@ def _next_due(conn: Connection, destination: str, ready: Readiness) -> int | Non
 
 def _lease_group(
     conn: Connection, destination: str, group: Group, token: str, now: int, lease_ms: int, *, probe: bool
-) -> LookClaim | NotYet:
+) -> ReadbackClaim | NotYet:
     """Lease all unconfirmed goals of one visitor, name and kind, because they can only be identified together."""
     leased = statements.lease_group(conn, destination, group, token, now, now + lease_ms)
     if not leased:
@@ -274,7 +275,7 @@ def _lease_group(
         if goal_id in windows  # else its attempts were deleted by retention
     )
     visitor, name, kind = group
-    return LookClaim(destination, visitor, name, token, doubtful, owned, probe, now + skew, now, kind)
+    return ReadbackClaim(destination, visitor, name, token, doubtful, owned, probe, now + skew, now, kind)
 
 
 def _windows(
@@ -374,7 +375,7 @@ def anything_to_sweep(conn: Connection) -> bool:
     return conn.execute(_ANY_TO_SWEEP).first() is not None
 
 
-# Whatever DataFast records only once, however often it is sent, is sent again without a look-up.
+# Whatever DataFast records only once, however often it is sent, is sent again without a read-back.
 _IN_DOUBT: Final = (
     update(goals)
     .where(goals.c.state == "sending", goals.c.lease_until_ms <= now_ms())

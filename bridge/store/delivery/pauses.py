@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-    from bridge.model import Claim, LookClaim, ProofClaim, Settlement
+    from bridge.model import Claim, ProofClaim, ReadbackClaim, Settlement
 
 FAILURES_IN_ROW: Final = 5
 UNKNOWN_IN_ROW: Final = 10
@@ -144,7 +144,7 @@ def none_known(conn: Connection, destination: str, visitor: str) -> bool:
 
 def learn(
     conn: Connection,
-    claim: Claim | LookClaim | ProofClaim,
+    claim: Claim | ReadbackClaim | ProofClaim,
     settlement: Settlement,
     *,
     server_now_ms: int | None = None,

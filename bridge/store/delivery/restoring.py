@@ -1,4 +1,4 @@
-"""After a backup was restored: which span of time it lacks, and which goals are looked up for that reason.
+"""After a backup was restored: which span of time it lacks, and which goals are read back for that reason.
 
 A restored database does not know what was sent between the backup and the restore. So a goal of an event from before
 the restore becomes `unconfirmed` before it is sent, with an attempt that spans that time (its lease token is `restored
@@ -121,10 +121,10 @@ _UNROUTED: Final = select(func.count()).select_from(events).where(events.c.state
 def doubt(
     conn: Connection, restores: Sequence[Span], destination: str, visitor: str, readback_ms: tuple[int, int]
 ) -> bool:
-    """Whether a goal of this visitor must be looked up before it is sent. True: nothing may be claimed just now.
+    """Whether a goal of this visitor must be read back before it is sent. True: nothing may be claimed just now.
 
     Goals of other visitors that wait for the same reason are put in doubt along with it, a batch at a time.
-    readback_ms: how long after a restore a look-up is worthwhile, and how long after that a single one is enough.
+    readback_ms: how long after a restore a read-back is worthwhile, and how long after that a single one is enough.
     """
     target = {"destination": destination, "visitor": visitor}
     if not any(conn.execute(_ANY_OF_VISITOR, {**target, "at": span.at_ms}).first() for span in restores):
@@ -211,7 +211,7 @@ _WRITE_MARKS: Final = insert(attempts).from_select(
     ).where(goals.c.id.in_(bindparam("ids", expanding=True))),
 )
 
-# Nothing was sent after the restore, so one look-up that comes late enough suffices.
+# Nothing was sent after the restore, so one read-back that comes late enough suffices.
 _DOUBT: Final = (
     update(goals)
     .where(goals.c.id.in_(bindparam("ids", expanding=True)), goals.c.state.in_(("pending", "unconfirmed")))

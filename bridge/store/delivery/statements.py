@@ -1,7 +1,7 @@
 """The SQL text that runs for every goal on its way to DataFast. Each statement uses an index and decides nothing.
 
-These statements claim, send, settle and release a goal to send, a group to look up or a visitor to prove, and read and
-write a destination's pause with each claim and answer. Restores and sweeps run less often; they are written with
+These statements claim, send, settle and release a goal to send, a group to read back or a visitor to prove, and read
+and write a destination's pause with each claim and answer. Restores and sweeps run less often; they are written with
 SQLAlchemy in the modules that decide them. A transition is one guarded statement (`WHERE state = … AND lease_token =
 …`): no row means that another worker was first.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from bridge.model import Claim, LookClaim, LookDecision, Outcome, ProofClaim, Settlement
+    from bridge.model import Claim, Outcome, ProofClaim, ReadbackClaim, ReadbackDecision, Settlement
 
 # ------------------------------------------------------------------------------------------------- a destination
 
@@ -111,7 +111,7 @@ _IN_DOUBT: Final = (
     " AND (lease_token IS NULL OR lease_until_ms <= ?)"
 )
 _LOOK_DUE: Final = _IN_DOUBT + _OLDEST_FIRST
-# After a restore, thousands may have to be looked up: these take turns with goals that can be sent immediately.
+# After a restore, thousands may have to be read back: these take turns with goals that can be sent immediately.
 _ANSWER_LOST_DUE: Final = f"{_IN_DOUBT} AND coalesce(reason, '') <> 'restored'{_OLDEST_FIRST}"
 _RESTORED_DUE: Final = f"{_IN_DOUBT} AND reason = 'restored'{_OLDEST_FIRST}"
 _RESTORED_OF_SOME: Final = f"{_IN_DOUBT} AND reason = 'restored' AND visitor IN ({{names}}){_OLDEST_FIRST}"
@@ -197,14 +197,14 @@ _ARRIVALS: Final = (
     "SELECT goal_id, outcome, started_at_ms, ended_at_ms, server_started_at_ms FROM attempts WHERE kind = 'send'"
     " AND (outcome IS NULL OR outcome IN ('unconfirmed', 'delivered')) AND goal_id IN ({names}) ORDER BY id"
 )
-_SETTLE_LOOK: Final = (
+_SETTLE_READBACK: Final = (
     f"{_SETTLED}, looks = looks + ?, absent = absent + ?, datafast_event_id = ?,"
     " delivered_at_ms = CASE WHEN ? THEN {now} ELSE delivered_at_ms END"
     " WHERE id = ? AND state = 'unconfirmed' AND lease_token = ? RETURNING id"
 )
 # One row for each goal in the read-back, although it was one request. Nothing depends on these rows, so they are
 # written when the answer arrives.
-_RECORD_LOOK: Final = (
+_RECORD_READBACK: Final = (
     "INSERT INTO attempts (goal_id, kind, started_at_ms, ended_at_ms, outcome, status, message, lease_token)"
     " VALUES (?, 'readback', ?, {now}, ?, ?, ?, ?)"
 )
@@ -241,7 +241,7 @@ class DueGoal(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Goals in doubt of one visitor, name and kind, which are looked up together."""
+    """Goals in doubt of one visitor, name and kind, which are read back together."""
 
     visitor: str
     name: str
@@ -338,13 +338,13 @@ def note_asked(conn: Connection, goal: Goal, at_ms: int) -> None:
     driver_of(conn).execute(_NOTE_ASKED, (at_ms, goal.id))
 
 
-def look_due(conn: Connection, name: str, now: int, *, restored: bool | None = None) -> Group | None:
-    """The next group to look up. restored: whether because of a restore; None: either."""
+def readback_due(conn: Connection, name: str, now: int, *, restored: bool | None = None) -> Group | None:
+    """The next group to read back. restored: whether because of a restore; None: either."""
     statement = {None: _LOOK_DUE, False: _ANSWER_LOST_DUE, True: _RESTORED_DUE}[restored]
     return next((Group(*row) for row in driver_of(conn).execute(statement, (name, now, now))), None)
 
 
-def blocking_look(conn: Connection, name: str, now: int, limit: int) -> Group | None:
+def blocking_readback(conn: Connection, name: str, now: int, limit: int) -> Group | None:
     """A group in doubt because of a restore that holds up one of the first goals to be sent."""
     driver = driver_of(conn)
     visitors = [visitor for (visitor,) in driver.execute(_NEXT_IN_LINE, (name, now, limit))]
@@ -357,7 +357,7 @@ def proof_due(conn: Connection, name: str, now: int) -> str | None:
 
 
 def any_due(conn: Connection, name: str, now: int) -> bool:
-    """Whether there is a goal to be sent or looked up."""
+    """Whether there is a goal to be sent or read back."""
     return bool(driver_of(conn).execute(_ANY_DUE, (name, now)))
 
 
@@ -370,7 +370,7 @@ def any_due_while_unknown(conn: Connection, name: str, now: int, asked_before_ms
 
 
 def next_due_ms(conn: Connection, name: str, now: int) -> int | None:
-    """The next time after now at which a goal is to be sent or looked up."""
+    """The next time after now at which a goal is to be sent or read back."""
     driver = driver_of(conn)
     times = [driver.execute(_NEXT_DUE, (name, state, now))[0][0] for state in ("pending", "unconfirmed")]
     return min((int(at_ms) for at_ms in times if at_ms is not None), default=None)
@@ -448,7 +448,7 @@ def lease_group(
 
 
 def release_group(conn: Connection, token: str) -> None:
-    """Release goals that were leased for a look-up."""
+    """Release goals that were leased for a read-back."""
     driver_of(conn).execute(_RELEASE_GROUP, (token,))
 
 
@@ -462,14 +462,14 @@ def arrivals(conn: Connection, goal_ids: Sequence[int]) -> list[tuple[int, str |
     return driver_of(conn).execute_in(_ARRIVALS, goal_ids)
 
 
-def settle_look(conn: Connection, look: LookClaim, decision: LookDecision) -> bool:
+def settle_readback(conn: Connection, readback: ReadbackClaim, decision: ReadbackDecision) -> bool:
     """Write the result of a read-back for a goal, if the claim still holds its lease."""
     driver, goal_id, settlement = driver_of(conn), decision.goal.goal.id, decision.settlement
     counted = int(decision.looked), int(decision.absent), decision.remote_id, settlement.state is GoalState.DELIVERED
-    if not driver.execute(_SETTLE_LOOK, (*_settled(settlement), *counted, goal_id, look.token)):
+    if not driver.execute(_SETTLE_READBACK, (*_settled(settlement), *counted, goal_id, readback.token)):
         return False
     answer = (decision.failure.status, decision.failure.message) if decision.failure else (None, None)
-    driver.execute(_RECORD_LOOK, (goal_id, look.claimed_at_ms, decision.outcome.value, *answer, look.token))
+    driver.execute(_RECORD_READBACK, (goal_id, readback.claimed_at_ms, decision.outcome.value, *answer, readback.token))
     if decision.at_ms is not None:
         driver.execute(_NOTE_SERVER_TIME, (decision.at_ms, goal_id))
     return True

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from bridge.errors import UsageError
-from bridge.model import EventState, GoalState, LookOutcome, OutcomeKind, Verdict
+from bridge.model import EventState, GoalState, OutcomeKind, ReadbackOutcome, Verdict
 from bridge.settings import duration_ms
 from bridge.store.operator import activity
 from bridge.store.operator.activity import ActivityFilter
@@ -22,7 +22,7 @@ KINDS: Final = (activity.EVENTS, activity.GOALS, activity.DELIVERIES)
 STATES: Final[Mapping[str, tuple[str, ...]]] = {
     activity.EVENTS: (*EventState, *Verdict),
     activity.GOALS: tuple(GoalState),
-    activity.DELIVERIES: (activity.UNDER_WAY, *OutcomeKind, *LookOutcome),
+    activity.DELIVERIES: (activity.UNDER_WAY, *OutcomeKind, *ReadbackOutcome),
 }
 _TEXTS: Final = {
     "source": "source",

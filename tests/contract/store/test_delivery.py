@@ -11,12 +11,12 @@ from bridge.model import (
     Claim,
     GoalState,
     Health,
-    LookClaim,
-    LookDecision,
     NotYet,
     Outcome,
     OutcomeKind,
     ProofClaim,
+    ReadbackClaim,
+    ReadbackDecision,
     Settlement,
 )
 from bridge.store import facts
@@ -142,7 +142,7 @@ class Desk:
         """Claim a look thirty seconds later."""
         self.clock.advance(30_000)
         look = self.claim()
-        assert isinstance(look, LookClaim), look
+        assert isinstance(look, ReadbackClaim), look
         return look
 
     def hear_clock(self, skew_ms, **more):
@@ -310,7 +310,7 @@ def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk,
     desk.send(LOST)
     clock.advance(30_000)
     look = desk.claim()
-    assert isinstance(look, LookClaim)
+    assert isinstance(look, ReadbackClaim)
     assert [goal.goal.id for goal in look.goals] == [lost]
     assert [entry.description for entry in look.owned] == [desk.row(owned).description]
     assert look.goals[0].windows == ((clock.now_ms - 30_000, clock.now_ms - 30_000),)
@@ -318,7 +318,7 @@ def test_a_lost_answer_is_looked_up_with_all_of_its_kind_and_what_is_owned(desk,
     found = Settlement(GoalState.DELIVERED, Health.SUCCESS)
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     assert desk.run(
-        lambda conn: claims.settle_look(conn, look, [LookDecision(look.goals[0], found)], health=health)
+        lambda conn: claims.settle_readback(conn, look, [ReadbackDecision(look.goals[0], found)], health=health)
     ).written
     assert desk.state(lost) == "delivered"
 
@@ -329,9 +329,9 @@ def test_a_goal_that_was_sent_again_owns_the_entry_of_the_try_that_was_answered(
     desk.send(LOST)
     clock.advance(30_000)
     look = desk.claim()
-    again = [LookDecision(look.goals[0], Settlement(GoalState.PENDING, Health.SILENT))]
+    again = [ReadbackDecision(look.goals[0], Settlement(GoalState.PENDING, Health.SILENT))]
     health = Settlement(GoalState.UNCONFIRMED, Health.SILENT)
-    desk.run(lambda conn: claims.settle_look(conn, look, again, health=health))
+    desk.run(lambda conn: claims.settle_readback(conn, look, again, health=health))
     clock.advance(60_000)
     answered_at = clock.now_ms
     desk.send(DELIVERED)
@@ -349,11 +349,11 @@ def test_a_look_whose_lease_ran_out_writes_nothing(desk, clock):
     stale = desk.claim()
     clock.advance(60_000)
     fresh = desk.claim()
-    assert isinstance(fresh, LookClaim)
+    assert isinstance(fresh, ReadbackClaim)
     health = Settlement(GoalState.UNCONFIRMED, Health.ANSWERED)
     again = Settlement(GoalState.PENDING, Health.ANSWERED)
-    rulings = [LookDecision(stale.goals[0], again, absent=True)]
-    assert not desk.run(lambda conn: claims.settle_look(conn, stale, rulings, health=health)).written
+    rulings = [ReadbackDecision(stale.goals[0], again, absent=True)]
+    assert not desk.run(lambda conn: claims.settle_readback(conn, stale, rulings, health=health)).written
     assert desk.state(lost) == "unconfirmed"
 
 
@@ -486,7 +486,7 @@ def test_a_try_whose_process_vanished_has_an_end(desk, clock):
     desk.run(lambda conn: claims.sweep(conn, settling_ms=0))
     clock.advance(DAY // 2)
     look = desk.claim()
-    assert isinstance(look, LookClaim)
+    assert isinstance(look, ReadbackClaim)
     assert look.goals[0].windows == ((began, began + 60_001),)
 
 
@@ -782,14 +782,14 @@ def test_what_a_look_said_is_counted_and_what_it_found_is_dated(desk, clock):
     found = Settlement(GoalState.DELIVERED, Health.SUCCESS)
     for number, more in enumerate(({"absent": True}, {"looked": True}), 1):
         look = desk.look()
-        rulings = [LookDecision(look.goals[0], again, **more)]
-        desk.run(lambda conn, look=look, rulings=rulings: claims.settle_look(conn, look, rulings, health=health))
+        rulings = [ReadbackDecision(look.goals[0], again, **more)]
+        desk.run(lambda conn, look=look, rulings=rulings: claims.settle_readback(conn, look, rulings, health=health))
         row = desk.row(lost)
         assert (row.absent, row.looks, row.due_at_ms - clock.now_ms) == (1, number - 1, 30_000)
         assert (row.message, row.delivered_at_ms) == ("not there yet", None)
     look = desk.look()
-    ruling = LookDecision(look.goals[0], found, remote_id="e9", at_ms=clock.now_ms - 5_000)
-    desk.run(lambda conn: claims.settle_look(conn, look, [ruling], health=health))
+    ruling = ReadbackDecision(look.goals[0], found, remote_id="e9", at_ms=clock.now_ms - 5_000)
+    desk.run(lambda conn: claims.settle_readback(conn, look, [ruling], health=health))
     row = desk.row(lost)
     assert (row.state, row.datafast_event_id, row.delivered_at_ms) == ("delivered", "e9", clock.now_ms)
     sent, *looks = desk.tries(lost)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.datafast.actions import ACTIONS, action_of
-from bridge.model import Destination, Goal, LookClaim, OutcomeKind, UnconfirmedGoal, VisitorGoals
+from bridge.model import Destination, Goal, OutcomeKind, ReadbackClaim, UnconfirmedGoal, VisitorGoals
 
 HERE = Destination("default", "df_1")
 
@@ -29,7 +29,9 @@ def test_a_kind_of_a_later_release_is_not_sent_as_something_else():
 
 
 def test_nobody_can_tell_whether_an_unknown_kind_arrived():
-    look = LookClaim("default", "v", "purchase", "t", (UnconfirmedGoal(a_goal(id=7), 0, 0, ((0, 1),)),), kind="survey")
+    look = ReadbackClaim(
+        "default", "v", "purchase", "t", (UnconfirmedGoal(a_goal(id=7), 0, 0, ((0, 1),)),), kind="survey"
+    )
     settled = action_of("survey").recognize(look, VisitorGoals(known=True))
     assert (dict(settled.delivered), settled.absent, settled.unclear) == ({}, frozenset(), frozenset({7}))
 

@@ -6,7 +6,7 @@ import pytest
 
 from bridge import settings
 from bridge.datafast.goal import metadata_to_send
-from bridge.deliver import HOUR_MS, decide, decide_look, decide_proof
+from bridge.deliver import HOUR_MS, decide, decide_proof, decide_readback
 from bridge.model import (
     Claim,
     CompletedGoal,
@@ -14,9 +14,9 @@ from bridge.model import (
     Goal,
     GoalState,
     Health,
-    LookClaim,
     Outcome,
     OutcomeKind,
+    ReadbackClaim,
     UnconfirmedGoal,
     VisitorGoals,
 )
@@ -127,8 +127,8 @@ def test_a_visitor_is_known_or_not_or_the_answer_does_not_tell(known, failure, t
 # ------------------------------------------------------------------------------------------------- the read-back
 
 
-def a_look(*goals, owned=()):
-    return LookClaim("default", VISITOR, "purchase", "token", goals, owned)
+def a_readback(*goals, owned=()):
+    return ReadbackClaim("default", VISITOR, "purchase", "token", goals, owned)
 
 
 def doubt(goal_id=1, looks=0, absent=0, description="stripe evt_1", *, restored=False):
@@ -141,41 +141,43 @@ def entry(description="stripe evt_1", at=NOW + 500):
 
 
 def states(look, answer, chosen=SETTINGS):
-    rulings, _ = decide_look(look, answer, chosen)
+    rulings, _ = decide_readback(look, answer, chosen)
     return [ruling.settlement.state for ruling in rulings]
 
 
 def test_what_the_read_back_finds_is_delivered():
-    assert states(a_look(doubt()), VisitorGoals(known=True, goals=(entry(),))) == [GoalState.DELIVERED]
+    assert states(a_readback(doubt()), VisitorGoals(known=True, goals=(entry(),))) == [GoalState.DELIVERED]
 
 
 def test_absent_once_waits_a_minute_absent_twice_is_sent_again():
-    rulings, _ = decide_look(a_look(doubt()), VisitorGoals(known=True), SETTINGS)
+    rulings, _ = decide_readback(a_readback(doubt()), VisitorGoals(known=True), SETTINGS)
     assert (rulings[0].settlement.state, rulings[0].settlement.due_in_ms) == (GoalState.UNCONFIRMED, 60_000)
     assert rulings[0].absent
-    assert states(a_look(doubt(absent=1)), VisitorGoals(known=True)) == [GoalState.PENDING]
+    assert states(a_readback(doubt(absent=1)), VisitorGoals(known=True)) == [GoalState.PENDING]
 
 
 def test_a_visitor_who_is_not_known_has_no_goals():
-    assert states(a_look(doubt(absent=1)), VisitorGoals(known=False)) == [GoalState.PENDING]
+    assert states(a_readback(doubt(absent=1)), VisitorGoals(known=False)) == [GoalState.PENDING]
 
 
 def test_an_entry_that_the_ledger_owns_is_nobody_elses():
     owned = DeliveredGoal("stripe evt_1", None, ((NOW, NOW + 1_000),))
-    look = a_look(doubt(absent=1, description="other"), owned=(owned,))
+    look = a_readback(doubt(absent=1, description="other"), owned=(owned,))
     assert states(look, VisitorGoals(known=True, goals=(CompletedGoal("purchase", NOW + 500),))) == [GoalState.PENDING]
 
 
 @pytest.mark.parametrize(("chosen", "end"), [(SETTINGS, GoalState.PENDING), (HOLD, GoalState.HELD)])
 def test_three_looks_that_cannot_tell_end_the_doubt_by_the_setting(chosen, end):
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    assert states(a_look(doubt(looks=1)), blind, chosen) == [GoalState.UNCONFIRMED]
-    assert states(a_look(doubt(looks=2)), blind, chosen) == [end]
+    assert states(a_readback(doubt(looks=1)), blind, chosen) == [GoalState.UNCONFIRMED]
+    assert states(a_readback(doubt(looks=2)), blind, chosen) == [end]
 
 
 def test_after_a_restore_a_person_decides_whatever_the_setting_says():
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    first, last = (decide_look(a_look(doubt(looks=looks, restored=True)), blind, SETTINGS)[0][0] for looks in (1, 2))
+    first, last = (
+        decide_readback(a_readback(doubt(looks=looks, restored=True)), blind, SETTINGS)[0][0] for looks in (1, 2)
+    )
     assert (first.settlement.state, first.settlement.reason) == (GoalState.UNCONFIRMED, "restored")
     assert (last.settlement.state, last.settlement.reason) == (GoalState.HELD, "cannot_tell")
     assert last.settlement.message.startswith("a backup was restored, and")
@@ -184,7 +186,7 @@ def test_after_a_restore_a_person_decides_whatever_the_setting_says():
 
 def test_the_second_look_after_one_that_could_not_tell_comes_a_minute_later():
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    (ruling,), _ = decide_look(a_look(doubt()), blind, SETTINGS)
+    (ruling,), _ = decide_readback(a_readback(doubt()), blind, SETTINGS)
     assert (ruling.settlement.due_in_ms, ruling.settlement.reason) == (60_000, "answer_lost")
     assert ruling.settlement.message.endswith("no analytics:read")
 
@@ -192,7 +194,7 @@ def test_the_second_look_after_one_that_could_not_tell_comes_a_minute_later():
 @pytest.mark.parametrize("kind", [OutcomeKind.NOT_SENT, OutcomeKind.THROTTLED, OutcomeKind.REFUSED_FOR_NOW])
 def test_a_look_that_never_got_through_ends_no_doubt(kind):
     away = VisitorGoals(known=False, failure=Outcome(kind, message="because"))
-    assert states(a_look(doubt(looks=2)), away) == [GoalState.UNCONFIRMED]
+    assert states(a_readback(doubt(looks=2)), away) == [GoalState.UNCONFIRMED]
 
 
 @pytest.mark.parametrize(
@@ -206,8 +208,8 @@ def test_a_look_that_never_got_through_ends_no_doubt(kind):
     ],
 )
 def test_what_a_failed_look_says_about_the_destination(kind, health):
-    _, told = decide_look(
-        a_look(doubt()), VisitorGoals(known=False, failure=Outcome(kind, message="because")), SETTINGS
+    _, told = decide_readback(
+        a_readback(doubt()), VisitorGoals(known=False, failure=Outcome(kind, message="because")), SETTINGS
     )
     assert (told.health, told.message) == (health, "because")
 
@@ -215,27 +217,27 @@ def test_what_a_failed_look_says_about_the_destination(kind, health):
 def test_a_throttled_look_waits_as_long_as_it_is_told_else_a_minute():
     for retry_after_ms, pause_ms in ((7_000, 7_000), (None, 60_000)):
         failure = Outcome(OutcomeKind.THROTTLED, 429, retry_after_ms=retry_after_ms)
-        _, told = decide_look(a_look(doubt()), VisitorGoals(known=False, failure=failure), SETTINGS)
+        _, told = decide_readback(a_readback(doubt()), VisitorGoals(known=False, failure=failure), SETTINGS)
         assert told.pause_ms == pause_ms
 
 
 def test_an_entry_without_a_time_and_a_description_cannot_tell():
-    (ruling,), _ = decide_look(
-        a_look(doubt()), VisitorGoals(known=True, goals=(CompletedGoal("purchase", None),)), SETTINGS
+    (ruling,), _ = decide_readback(
+        a_readback(doubt()), VisitorGoals(known=True, goals=(CompletedGoal("purchase", None),)), SETTINGS
     )
     assert (ruling.settlement.state, ruling.looked, ruling.absent) == (GoalState.UNCONFIRMED, True, False)
 
 
 def test_a_look_that_never_got_through_is_no_look():
     away = VisitorGoals(known=False, failure=Outcome(OutcomeKind.NOT_SENT, message="connection refused"))
-    rulings, health = decide_look(a_look(doubt(looks=2)), away, SETTINGS)
+    rulings, health = decide_readback(a_readback(doubt(looks=2)), away, SETTINGS)
     assert (rulings[0].settlement.state, rulings[0].looked) == (GoalState.UNCONFIRMED, False)
     assert health.health is Health.FAILURE
 
 
 def test_a_key_that_may_not_read_says_nothing_about_sending():
     blind = VisitorGoals(known=True, failure=Outcome(OutcomeKind.CONFIGURATION, 403, "no analytics:read"))
-    assert decide_look(a_look(doubt()), blind, SETTINGS)[1].health is Health.SILENT
+    assert decide_readback(a_readback(doubt()), blind, SETTINGS)[1].health is Health.SILENT
 
 
 # --------------------------------------------------------------------------------------------------- occurred_at

@@ -10,7 +10,7 @@ from bridge.store import schema
 from bridge.store.operator import forgetting, queries, status
 from bridge.store.upkeep import jumps, retention
 from bridge.text import when
-from bridge.workbench.describe import try_sentence
+from bridge.workbench.describe import attempt_sentence
 
 ANN = visitor(1)
 LOST = Outcome(OutcomeKind.UNCONFIRMED, message="the connection was closed")
@@ -49,7 +49,7 @@ def test_a_look_that_does_not_find_the_goal_says_so_with_its_time(sending, lost)
     sent, look = attempts_of(sending, lost)
     assert (sent.kind, look.kind, look.outcome, look.started_at_ms) == ("send", "readback", "absent", asked_ms)
     assert look.ended_at_ms >= asked_ms
-    assert try_sentence(look) == f"asked DataFast at {when(asked_ms)[11:19]}: not there yet"
+    assert attempt_sentence(look) == f"asked DataFast at {when(asked_ms)[11:19]}: not there yet"
     assert counted(sending) == {("readback", "absent"): 1}
 
 
@@ -62,9 +62,9 @@ def test_a_look_that_finds_it_and_one_that_cannot_be_read(sending, lost):
     sending.run_for(MINUTE + 5_000)
     assert sending.row(lost).state == "delivered"
     _, unread, found = attempts_of(sending, lost)
-    assert try_sentence(unread).endswith(": could not be read (no coffee here)")
+    assert attempt_sentence(unread).endswith(": could not be read (no coffee here)")
     assert (unread.outcome, unread.status) == ("cannot_tell", 418)
-    assert try_sentence(found).endswith(": found")
+    assert attempt_sentence(found).endswith(": found")
     assert counted(sending) == {("readback", "cannot_tell"): 1, ("readback", "found"): 1}
 
 
