@@ -238,7 +238,7 @@ class PersonPage:
     older: int | None
 
 
-def find_person(conn: Connection, text: str) -> NamedPerson | None:
+def named_person(conn: Connection, text: str) -> NamedPerson | None:
     """The person whom a string names; None if nobody is known by it."""
     name = cleaned(text)
     if not name or len(name) > NAME_MAX:
@@ -270,7 +270,7 @@ def _in_words(name: str, keys: Sequence[KeyLine], by_event: bool) -> str:
 
 def person_page(conn: Connection, text: str, settings: Settings, before: int | None = None) -> PersonPage | None:
     """Everything about the person named by this, with a page of events; None if nobody is known by it."""
-    someone = find_person(conn, text)
+    someone = named_person(conn, text)
     if someone is None:
         return None
     keys = [key.key for key in someone.thread.leading]

@@ -276,7 +276,7 @@ def _plan(bridge: Bridge, someone: NamedPerson, found: Iterable[int], after: int
 
 def _someone(bridge: Bridge, name: str) -> NamedPerson:
     with bridge.store.read() as conn:
-        someone = why.find_person(conn, name)
+        someone = why.named_person(conn, name)
     if someone is None:
         raise BridgeError("Nobody is known by this id. They may have been forgotten already.")
     return someone
