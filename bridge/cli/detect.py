@@ -21,6 +21,7 @@ from bridge.cli import captured, parameters, resources
 from bridge.cli.catalogue import command
 from bridge.cli.screen import Screen, current_screen
 from bridge.errors import MappingError, SignatureError, UsageError
+from bridge.model import UNSIGNED_TYPES
 from bridge.presets import event_names, presets
 from bridge.sources import detection
 from bridge.text import listing, span
@@ -157,7 +158,7 @@ def _known_types(provider: str) -> set[str]:
 def _presets() -> tuple[tuple[Source, Source], ...]:
     """A source for every provider that signs, with and without its age limit. A token does not identify a provider."""
     presets = sources.presets()
-    signing = [name for name, preset in presets.items() if preset["verify"]["type"] not in ("token", "basic")]
+    signing = [name for name, preset in presets.items() if preset["verify"]["type"] not in UNSIGNED_TYPES]
     loaded = []
     for name in signing:
         with suppress(MappingError):  # it needs more than a secret
