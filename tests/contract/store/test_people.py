@@ -11,6 +11,7 @@ from bridge.identity.choice import Observation
 from bridge.model import Key, NamedVisitor
 from bridge.store import schema
 from bridge.store.clock import read_ms
+from bridge.store.database import sqlite
 from bridge.store.delivery import claims
 from bridge.store.links import learning as links
 from bridge.store.operator import actions, forgetting, status, threads
@@ -159,6 +160,12 @@ def test_scrubbing_leaves_the_database_as_it_was(store, purchase):
     assert forgetting.scrub(store) is True
     with store.read() as conn:
         assert threads.named(conn, "ch_1")
+
+
+def test_a_file_that_is_large_or_in_use_is_not_scrubbed(sqlite_store):
+    assert sqlite.overwrite_freed(sqlite_store.engine, bytes_max=0) is False
+    with sqlite_store.write():
+        assert forgetting.scrub(sqlite_store) is False
 
 
 def test_a_database_that_does_not_wait_for_the_disk_is_told(store):
