@@ -1,4 +1,4 @@
-"""What tests of identity and routing need: mapping files to a rule set, Stripe-shaped events, a desk that routes.
+"""What tests of identity and routing need: mapping files to a rule set, Stripe-shaped events, a rig that routes.
 
 Events go in as rows of `events`, so these tests stand on the real statements and on nothing of the web.
 """
@@ -63,7 +63,7 @@ def stripe_event(event_type, thing, *, at_s=1_789_990_000, number=[0], live=True
     return body | ({"account": account} if account else {})
 
 
-class Desk:
+class Rig:
     """Stores events and routes them, by one database and any number of routers."""
 
     def __init__(self, store, clock, files=None, *, destinations=("default",), **environ):

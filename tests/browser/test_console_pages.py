@@ -11,8 +11,8 @@ from axe_playwright_python.sync_playwright import Axe
 from docs.screens import demo, looking, sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
-WIDTHS = {"telephone": 390, "desk": 1280}
-LOOKS = [("telephone", "light"), ("desk", "dark"), ("telephone", "dark"), ("desk", "light")]
+WIDTHS = {"telephone": 390, "rig": 1280}
+LOOKS = [("telephone", "light"), ("rig", "dark"), ("telephone", "dark"), ("rig", "light")]
 SIX = {(f"/console/{page}", ()) for page in ("", "activity", "events/ev_N", "people/X", "rules", "sources")}
 
 
@@ -98,7 +98,7 @@ def wrong_with(browser, shown, to_see):
 
 
 def test_no_page_keeps_anybody_out_or_is_wider_than_the_window(browser, shown, views):
-    """A page of each view at both widths, and by turns on a telephone by day and on a desk at night."""
+    """A page of each view at both widths, and by turns on a phone by day and on a desktop at night."""
     to_see = [(path, [LOOKS[number % 2]]) for number, (path, *_) in enumerate(views)]
     assert wrong_with(browser, shown, to_see) == {}
 

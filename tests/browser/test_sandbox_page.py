@@ -1,4 +1,4 @@
-"""The stand-in's page in a real browser: the system's Chromium, driven by Playwright, at a desk and in a hand."""
+"""The stand-in's page in a real browser, as wide as a desktop and as a phone: Chromium, driven by Playwright."""
 
 from __future__ import annotations
 

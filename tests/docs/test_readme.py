@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from docs_kit import ROOT, blocks, drawn, section, shown_in_readme, snippets, table
-from identity_kit import Desk, stripe_event
+from identity_kit import Rig, stripe_event
 from stripe._encode import _api_encode
 
 from bridge import identity, limits, rules, sources
@@ -60,7 +60,7 @@ def test_the_rule_of_the_readme_makes_the_goal_beside_it(sqlite_store, clock):
     assert len(rule.splitlines()) == 3
     beside = next(block for block in blocks("json") if block.page == "README.md").text
     said = json.loads(beside[beside.index("{") :])
-    desk = Desk(sqlite_store, clock, {"stripe.yaml": f"provider: stripe\ngoals:\n{rule}"})
+    rig = Rig(sqlite_store, clock, {"stripe.yaml": f"provider: stripe\ngoals:\n{rule}"})
     session = {
         "object": "checkout.session",
         "id": "cs_1",
@@ -68,9 +68,9 @@ def test_the_rule_of_the_readme_makes_the_goal_beside_it(sqlite_store, clock):
         "metadata": {"datafast_visitor_id": VISITOR},
     }
     dispute = {"object": "dispute", "id": "dp_1", "payment_intent": "pi_1", "reason": "fraudulent"}
-    desk.route(stripe_event("checkout.session.completed", session))
-    desk.route(stripe_event("charge.dispute.created", dispute, event_id="evt_1PzT4m"))
-    (goal,) = desk.goals()
+    rig.route(stripe_event("checkout.session.completed", session))
+    rig.route(stripe_event("charge.dispute.created", dispute, event_id="evt_1PzT4m"))
+    (goal,) = rig.goals()
     assert said == {
         "datafast_visitor_id": goal.visitor,
         "name": goal.name,

@@ -485,7 +485,7 @@ def test_an_older_schema_is_red_until_somebody_migrates(stage):
     monitor.green()
 
 
-def test_refused_files_are_red_until_they_are_mended(sqlite_stage):
+def test_refused_files_are_red_until_they_are_fixed(sqlite_stage):
     stage = sqlite_stage
     folder = stage.folder / "rules"
     folder.mkdir()

@@ -44,7 +44,7 @@ def problems(web):
 
 
 @pytest.mark.long
-def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_mended_by_replay(stage):
+def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_fixed_by_replay(stage):
     short = {"BRIDGE_LEASE": "400ms", "BRIDGE_DEADLINE": "200ms"}
     web = stage.web(BRIDGE_WORKER="off", **short)
     for number in ("a", "poison", "b", "c"):
@@ -63,7 +63,7 @@ def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_
     assert "stripe evt_poison" not in stage.recorded()
     worker.end()
 
-    stage.member("mended", ["-m", "bridge", "worker"], None, stage.environ(**short))
+    stage.member("fixed", ["-m", "bridge", "worker"], None, stage.environ(**short))
     command = ["-m", "bridge", "events", "replay", "evt_poison"]
     replay = stage.member("replay", command, None, stage.environ(**short))
     assert replay.process.wait(60) == 0, replay.log_file.read_text()
@@ -72,7 +72,7 @@ def test_an_event_that_kills_its_process_is_quarantined_after_three_crashes_and_
 
 
 @pytest.mark.long
-def test_an_event_on_which_a_rule_raises_is_quarantined_at_once_and_mended_by_replay(stage):
+def test_an_event_on_which_a_rule_raises_is_quarantined_at_once_and_fixed_by_replay(stage):
     web = stage.web(BRIDGE_WORKER="off")
     for number in ("a", "poison", "b"):
         assert stage.post(web, checkout(number)).status_code == 200
@@ -86,7 +86,7 @@ def test_an_event_on_which_a_rule_raises_is_quarantined_at_once_and_mended_by_re
     assert stage.post(web, checkout("c")).status_code == 200  # and it goes on
     stage.wait_recorded("a", "b", "c")
     worker.end()
-    stage.member("mended", ["-m", "bridge", "worker"], None, stage.environ())
+    stage.member("fixed", ["-m", "bridge", "worker"], None, stage.environ())
     stage.command("events", "replay", "evt_poison")
     stage.wait_recorded("a", "b", "c", "poison")
     wait(lambda: problems(web) == [], PATIENCE_S, "/status is green")

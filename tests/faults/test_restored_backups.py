@@ -13,7 +13,7 @@ import random
 from collections import Counter
 
 import pytest
-from identity_kit import Desk
+from identity_kit import Rig
 from inbox_kit import Inbox
 from sqlalchemy import delete, func, insert, select, update
 
@@ -83,7 +83,7 @@ class Life:
         self.store, self.clock = store, clock
         self.dice = dice = random.Random(seed)
         self.website = Website(clock, dice)
-        self.desk = Desk(store, clock, BRIDGE_RATE_PER_MINUTE="60000")
+        self.rig = Rig(store, clock, BRIDGE_RATE_PER_MINUTE="60000")
         self.inbox = Inbox(store)
         self.told = []  # every event that the provider ever sent: (id, body, whether it states its time)
         self.customers = {}
@@ -95,7 +95,7 @@ class Life:
         return Deliverer(
             self.store,
             self.website,
-            self.desk.settings,
+            self.rig.settings,
             lambda: {"default": Destination("default", "df_key")},
             random=lambda: 0.5,
             monotonic_ms=lambda: self.clock.now_ms,
@@ -148,14 +148,14 @@ class Life:
             case "event":
                 self.receive(self.happens())
             case "route":
-                self.desk.route_all()
+                self.rig.route_all()
             case "work":
                 self.work(self.dice.randint(1, 4))
             case "time":
                 self.clock.advance(self.dice.choice((S, 10 * S, MINUTE, 5 * MINUTE)))
             case "sweep":
                 self.worker.sweep()
-                self.desk.later(0)
+                self.rig.later(0)
             case "hold":
                 with self.store.write() as conn:
                     some = select(schema.goals.c.id).where(schema.goals.c.state == "pending").limit(1)
@@ -164,14 +164,14 @@ class Life:
     def settle(self, *, also=()):
         """Until every goal is delivered, or in one of `also`: a person sends what is held."""
         for _ in range(400):
-            self.desk.route_all()
-            self.desk.later(0)
+            self.rig.route_all()
+            self.rig.later(0)
             self.worker.sweep()
             self.work(200)
             with self.store.write() as conn:
                 for goal_id in conn.execute(select(schema.goals.c.id).where(schema.goals.c.state == "held")).scalars():
                     actions.retry(conn, goal_id)
-            left = set(self.desk.rows(schema.goals.c.state)) - {("delivered",), *also}
+            left = set(self.rig.rows(schema.goals.c.state)) - {("delivered",), *also}
             if not left:
                 return
             self.clock.advance(20 * S)
@@ -193,7 +193,7 @@ class Life:
                     name = f"{table.name}_id_seq"
                     conn.exec_driver_sql(f"SELECT setval('{name}', {top or 1}, {'true' if top else 'false'})")
         self.worker = self._worker()
-        self.desk.router = self.desk.new_router()
+        self.rig.router = self.rig.new_router()
 
 
 def live(store, clock, seed, *, tell=True):
@@ -231,7 +231,7 @@ def backed_up(life):
 
         where = life.dice.choice(("before_record", "after_record"))
         setattr(life.website, where, back_up)
-        life.desk.route_all()
+        life.rig.route_all()
         life.work(2)
         setattr(life.website, where, None)
     return backups[0] if backups else life.take()

@@ -99,7 +99,7 @@ class Player:
     def __init__(self) -> None:
         self.rule_set = rules.load(mapping_files(), ENVIRON, sources.presets())
         settings = load({"DATAFAST_API_KEY": "df_key"})
-        self.desk = Preparer(self.rule_set, settings, {}, b"golden")
+        self.rig = Preparer(self.rule_set, settings, {}, b"golden")
 
     def read(self, source_name: str, body: bytes, headers: dict[str, str]) -> NewEvent:
         """The event that receiving would store."""
@@ -112,7 +112,7 @@ class Player:
         new = self.read(source_name, body, headers)
         event = Event(7, source.name, source.provider, new.envelope, NOW * 1000, EventState.RECEIVED,
                       new.headers, new.query, body)  # fmt: skip
-        prepared = self.desk.prepare(event)
+        prepared = self.rig.prepare(event)
         goals = [
             {
                 "rule": draft.planned.rule_id,

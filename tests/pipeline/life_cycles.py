@@ -292,10 +292,10 @@ class Facts:
     """What a life's events say together, whatever their order."""
 
     def __init__(self, events, *, all_rules=False):
-        desk = Preparer(rule_set(all_rules=all_rules), bridge_settings(), DESTINATIONS, b"key")
+        rig = Preparer(rule_set(all_rules=all_rules), bridge_settings(), DESTINATIONS, b"key")
         self.elements = []
         for event in events:
-            prepared = desk.prepare(_stored(event))
+            prepared = rig.prepare(_stored(event))
             assert prepared.quarantine is None
             self.elements += prepared.elements
         self._root = {}

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from identity_kit import MINUTE, Desk  # noqa: E402
+from identity_kit import MINUTE, Rig  # noqa: E402
 
 from bridge import store as bridge_store  # noqa: E402
 
@@ -357,13 +357,13 @@ def play(store, clock, seed: int, *, by_email: bool) -> list[tuple[Case, list[st
     """Send all events in one random order; the visitors that each case's goals found."""
     writer = Writer()
     cases = checkouts(writer) + traps(writer)
-    desk = Desk(store, clock, FILES, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on" if by_email else "off")
+    rig = Rig(store, clock, FILES, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on" if by_email else "off")
     events = [event for case in cases for event in case.events]
     random.Random(seed).shuffle(events)
-    desk.put_told(events)
-    desk.route_all()
-    desk.later(3 * MINUTE)
-    found = {goal.once_key.rpartition(":")[2]: goal.visitor for goal in desk.goals()}
+    rig.put_told(events)
+    rig.route_all()
+    rig.later(3 * MINUTE)
+    found = {goal.once_key.rpartition(":")[2]: goal.visitor for goal in rig.goals()}
     return [(case, [found[once] for once in case.asked]) for case in cases]
 
 

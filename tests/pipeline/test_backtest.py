@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from identity_kit import ALICE, BOB, SECRETS, Desk, rule_set, stripe_event
+from identity_kit import ALICE, BOB, SECRETS, Rig, rule_set, stripe_event
 from sqlalchemy import update
 
 from bridge import loading, rules, sources
@@ -37,19 +37,19 @@ def of(kind, name):
 
 
 @pytest.fixture
-def desk(store, clock):
-    return Desk(store, clock, {"stripe.yaml": RULES})
+def rig(store, clock):
+    return Rig(store, clock, {"stripe.yaml": RULES})
 
 
-def compare(desk, text, since_ms=0, present=None, **files):
+def compare(rig, text, since_ms=0, present=None, **files):
     """The present rules against others: a file `stripe.yaml` of this text, and more files."""
     other = rule_set({"stripe.yaml": text} | {f"{name}.yaml": text for name, text in files.items()})
-    return against(desk, other, since_ms, present)
+    return against(rig, other, since_ms, present)
 
 
-def against(desk, other, since_ms=0, present=None):
-    ours, theirs = (stored.preparer(desk.store, one, desk.settings) for one in (present or desk.rules, other))
-    return backtest.compare(desk.store, ours, theirs, since_ms)
+def against(rig, other, since_ms=0, present=None):
+    ours, theirs = (stored.preparer(rig.store, one, rig.settings) for one in (present or rig.rules, other))
+    return backtest.compare(rig.store, ours, theirs, since_ms)
 
 
 def told(result):
@@ -62,13 +62,13 @@ def example(result):
     return found
 
 
-def test_exactly_the_rule_that_is_lost_the_one_gained_and_the_one_changed_are_named(desk):
-    desk.route(
+def test_exactly_the_rule_that_is_lost_the_one_gained_and_the_one_changed_are_named(rig):
+    rig.route(
         checkout("cs_1"), checkout("cs_2"), of("customer.subscription.deleted", "sub_1"), of("price.created", "p")
     )
     other = RULES.replace("  - {goal: gone, event: customer.subscription.deleted, once_per: data.object.id}\n", "")
     other = other.replace("|money:data.object.currency}", "}") + "  - {goal: priced, event: price.created}\n"
-    result = compare(desk, other)
+    result = compare(rig, other)
     assert told(result) == [("bought", 0, 0, 2), ("gone", 1, 0, 0), ("priced", 0, 1, 0)]
     assert (result.events, result.gone, result.same) == (4, 0, 0)
     by_rule = {rule.rule: rule for rule in result.rules}
@@ -78,154 +78,154 @@ def test_exactly_the_rule_that_is_lost_the_one_gained_and_the_one_changed_are_na
     assert (by_rule["priced"].present, by_rule["priced"].other) == (None, 1)
 
 
-def test_the_same_rules_make_the_same_goals(desk):
-    desk.route(checkout(), of("invoice.payment_failed", "in_1"), of("invoice.paid", "in_1"))
-    result = compare(desk, RULES)
+def test_the_same_rules_make_the_same_goals(rig):
+    rig.route(checkout(), of("invoice.payment_failed", "in_1"), of("invoice.paid", "in_1"))
+    result = compare(rig, RULES)
     assert (told(result), result.same) == ([], 3)
 
 
-def test_a_rule_that_reads_an_id_which_the_bridge_recognised_makes_what_it_makes_in_routing(desk):
-    desk.route(checkout(), checkout("cs_2"))
+def test_a_rule_that_reads_an_id_which_the_bridge_recognised_makes_what_it_makes_in_routing(rig):
+    rig.route(checkout(), checkout("cs_2"))
     keyed = RULES.replace(
         "  - {goal: gone", '  - {goal: of_cus, event: "checkout.*", when: {key.customer: cus_1}}\n  - {goal: gone'
     )
-    assert told(compare(desk, keyed)) == [("of_cus", 0, 2, 0)]
+    assert told(compare(rig, keyed)) == [("of_cus", 0, 2, 0)]
     by_value = 'values: {buyer: "{key.customer}"}\n' + keyed.replace("key.customer: cus_1", "value.buyer: cus_1")
-    assert told(compare(desk, by_value)) == [("of_cus", 0, 2, 0)]
+    assert told(compare(rig, by_value)) == [("of_cus", 0, 2, 0)]
 
 
-def test_goals_that_follow_others_differ_where_the_rules_for_their_own_type_are_the_same(desk):
-    desk.route(of("invoice.payment_failed", "in_1"), of("invoice.paid", "in_1"))
-    result = compare(desk, RULES.replace("goal: failed, event", "goal: failed, enabled: false, event"))
+def test_goals_that_follow_others_differ_where_the_rules_for_their_own_type_are_the_same(rig):
+    rig.route(of("invoice.payment_failed", "in_1"), of("invoice.paid", "in_1"))
+    result = compare(rig, RULES.replace("goal: failed, event", "goal: failed, enabled: false, event"))
     assert told(result) == [("failed", 1, 0, 0), ("recovered", 1, 0, 0)]
 
 
-def test_of_a_lost_goal_the_condition_is_named_that_fails(desk):
-    desk.route(checkout(amount=900), checkout("cs_2", amount=9900))
-    result = compare(desk, RULES.replace("once_per", "when: {data.object.amount_total: {gt: 1000}}, once_per", 1))
+def test_of_a_lost_goal_the_condition_is_named_that_fails(rig):
+    rig.route(checkout(amount=900), checkout("cs_2", amount=9900))
+    result = compare(rig, RULES.replace("once_per", "when: {data.object.amount_total: {gt: 1000}}, once_per", 1))
     assert told(result) == [("bought", 1, 0, 0)]
     assert example(result).why == "data.object.amount_total is 900, expected gt 1000"
     assert result.same == 1
 
 
-def test_a_rule_that_is_switched_off_loses_its_goals_and_one_that_is_switched_on_gains_them(desk):
-    desk.route(checkout())
-    off = compare(desk, RULES.replace("goal: bought", "goal: bought, enabled: false"))
+def test_a_rule_that_is_switched_off_loses_its_goals_and_one_that_is_switched_on_gains_them(rig):
+    rig.route(checkout())
+    off = compare(rig, RULES.replace("goal: bought", "goal: bought, enabled: false"))
     assert told(off) == [("bought", 1, 0, 0)]
     assert example(off).why == "the rule is switched off (enabled: false)"
-    assert told(compare(desk, RULES.replace("enabled: false", "enabled: true"))) == [("off", 0, 1, 0)]
+    assert told(compare(rig, RULES.replace("enabled: false", "enabled: true"))) == [("off", 0, 1, 0)]
 
 
-def test_under_another_name_a_goal_is_lost_and_another_one_gained(desk):
-    desk.route(checkout())
-    result = compare(desk, RULES.replace("goal: bought", "goal: sold, id: bought"))
+def test_under_another_name_a_goal_is_lost_and_another_one_gained(rig):
+    rig.route(checkout())
+    result = compare(rig, RULES.replace("goal: bought", "goal: sold, id: bought"))
     assert told(result) == [("bought", 1, 1, 0)]
     assert result.rules[0].examples[0].why == "the rule makes sold instead"
 
 
-def test_the_first_event_wins_across_all_stored_events(desk):
+def test_the_first_event_wins_across_all_stored_events(rig):
     """Per customer instead of per checkout: the first goal changes, the other two are not made any more."""
-    desk.route(*(checkout(f"cs_{n}") for n in range(3)))
-    result = compare(desk, RULES.replace("data.object.id,\n", "data.object.customer,\n", 1))
+    rig.route(*(checkout(f"cs_{n}") for n in range(3)))
+    result = compare(rig, RULES.replace("data.object.id,\n", "data.object.customer,\n", 1))
     assert told(result) == [("bought", 2, 0, 1)]
     lost, _, changed = result.rules[0].examples
     assert lost.why == "made before: only one per stripe:live:bought:cus_1"
     assert changed.differences == (("only once per", "stripe:live:bought:cs_0", "stripe:live:bought:cus_1"),)
 
 
-def test_what_an_event_before_the_time_span_has_made_is_made_by_neither(desk, clock):
-    desk.route(checkout())
+def test_what_an_event_before_the_time_span_has_made_is_made_by_neither(rig, clock):
+    rig.route(checkout())
     clock.advance(60_000)
-    desk.route(checkout(), checkout("cs_2"))
-    result = compare(desk, RULES.replace("goal: gone", "goal: left"), since_ms=clock.now_ms - 1_000)
+    rig.route(checkout(), checkout("cs_2"))
+    result = compare(rig, RULES.replace("goal: gone", "goal: left"), since_ms=clock.now_ms - 1_000)
     assert (told(result), result.events, result.same) == ([], 2, 1)
 
 
-def test_a_goal_that_another_event_makes_first_has_changed(desk):
+def test_a_goal_that_another_event_makes_first_has_changed(rig):
     small, large = checkout(amount=900), checkout(amount=9900)
-    desk.route(small, large)
-    result = compare(desk, RULES.replace("once_per", "when: {data.object.amount_total: {gt: 1000}}, once_per", 1))
+    rig.route(small, large)
+    result = compare(rig, RULES.replace("once_per", "when: {data.object.amount_total: {gt: 1000}}, once_per", 1))
     assert told(result) == [("bought", 0, 0, 1)]
     assert example(result).differences == (("metadata amount", "9.00", "99.00"), ("made by", "ev_1", "ev_2"))[:2]
 
 
-def test_goals_that_follow_others_are_lost_with_them(desk):
-    desk.route(of("invoice.payment_failed", "in_1"), of("invoice.paid", "in_1"), of("invoice.paid", "in_2"))
-    result = compare(desk, RULES.replace("goal: failed, ", "goal: failed, when: {data.object.id: other}, "))
+def test_goals_that_follow_others_are_lost_with_them(rig):
+    rig.route(of("invoice.payment_failed", "in_1"), of("invoice.paid", "in_1"), of("invoice.paid", "in_2"))
+    result = compare(rig, RULES.replace("goal: failed, ", "goal: failed, when: {data.object.id: other}, "))
     assert told(result) == [("failed", 1, 0, 0), ("recovered", 1, 0, 0)]
     assert result.rules[3].examples[0].why == "no failed with in_1 was made before"
 
 
-def test_a_goal_follows_one_that_was_made_before_the_time_span(desk, clock):
-    desk.route(of("invoice.payment_failed", "in_1"))
+def test_a_goal_follows_one_that_was_made_before_the_time_span(rig, clock):
+    rig.route(of("invoice.payment_failed", "in_1"))
     clock.advance(60_000)
-    desk.route(of("invoice.paid", "in_1"))
-    result = compare(desk, RULES, since_ms=clock.now_ms - 1_000)
+    rig.route(of("invoice.paid", "in_1"))
+    result = compare(rig, RULES, since_ms=clock.now_ms - 1_000)
     assert (told(result), result.same) == ([], 1)
 
 
-def test_another_visitor_and_other_keys_are_changes(desk):
-    desk.route(checkout())
-    visitor = compare(desk, "visitor: [data.object.client]\n" + RULES)
+def test_another_visitor_and_other_keys_are_changes(rig):
+    rig.route(checkout())
+    visitor = compare(rig, "visitor: [data.object.client]\n" + RULES)
     assert told(visitor) == [("bought", 0, 0, 1)]
     (difference,) = example(visitor).differences
     assert difference == ("visitor", ALICE, None)
-    keys = compare(desk, RULES + "links: [{kind: tab, path: data.object.amount_total}]\n")
+    keys = compare(rig, RULES + "links: [{kind: tab, path: data.object.amount_total}]\n")
     (difference,) = example(keys).differences
     assert difference.what == "keys that lead to a visitor"
     assert "4900" in difference.after
 
 
-def test_a_source_that_only_one_of_the_two_sets_has_is_said(desk):
-    desk.route(checkout())
-    result = compare(desk, RULES)
+def test_a_source_that_only_one_of_the_two_sets_has_is_said(rig):
+    rig.route(checkout())
+    result = compare(rig, RULES)
     assert (result.missing, result.new) == ({}, {})
     other = rule_set({"shop.yaml": RULES})
-    result = against(desk, other)
+    result = against(rig, other)
     assert (dict(result.missing), dict(result.new)) == ({"stripe": 1}, {"shop": 0})
     assert example(result).why == "there is no mapping file for stripe"
-    back = against(desk, desk.rules, present=other)
+    back = against(rig, rig.rules, present=other)
     assert (told(back)[0][2], dict(back.new), back.unreadable) == (1, {"stripe": 1}, (1, 0))
 
 
-def test_events_without_their_bodies_are_counted(desk):
-    first, second = desk.put(checkout()), desk.put(checkout("cs_2"))
-    desk.route_all()
-    with desk.store.write() as conn:
+def test_events_without_their_bodies_are_counted(rig):
+    first, second = rig.put(checkout()), rig.put(checkout("cs_2"))
+    rig.route_all()
+    with rig.store.write() as conn:
         conn.execute(update(schema.events).where(schema.events.c.id == first).values(body=None))
-    result = compare(desk, RULES.replace("goal: bought", "goal: sold"))
+    result = compare(rig, RULES.replace("goal: bought", "goal: sold"))
     assert (result.events, result.gone) == (2, 1)
     assert {example.event_id for rule in result.rules for example in rule.examples} == {second}
 
 
-def test_an_event_that_one_set_cannot_read_is_counted_and_loses_its_goals(desk):
+def test_an_event_that_one_set_cannot_read_is_counted_and_loses_its_goals(rig):
     event = checkout()
     event["data"]["object"]["lines"] = [{}] * (MAX_EVENTS + 1)
-    desk.route(event)
-    result = compare(desk, "each: data.object.lines\n" + RULES)
+    rig.route(event)
+    result = compare(rig, "each: data.object.lines\n" + RULES)
     assert told(result) == [("bought", 1, 0, 0)]
     assert result.unreadable == (0, 1)
 
 
-def test_what_only_the_other_set_reads_of_a_request_is_said(desk):
-    result = compare(desk, RULES.replace("once_per", "when: {header.x-shop: a}, once_per", 1))
+def test_what_only_the_other_set_reads_of_a_request_is_said(rig):
+    result = compare(rig, RULES.replace("once_per", "when: {header.x-shop: a}, once_per", 1))
     assert dict(result.unstored) == {"stripe": ("header.x-shop",)}
 
 
-def test_only_some_examples_of_each_kind_are_kept_but_all_are_counted(desk):
-    desk.route(*(checkout(f"cs_{n}") for n in range(30)))
-    result = compare(desk, RULES.replace("goal: bought", "goal: sold"))
+def test_only_some_examples_of_each_kind_are_kept_but_all_are_counted(rig):
+    rig.route(*(checkout(f"cs_{n}") for n in range(30)))
+    result = compare(rig, RULES.replace("goal: bought", "goal: sold"))
     assert told(result) == [("bought", 30, 0, 0), ("sold", 0, 30, 0)]
     assert [len(rule.examples) for rule in result.rules if rule.differs] == [backtest.EXAMPLES] * 2
 
 
-def test_pages_of_events_do_not_show(desk, monkeypatch):
+def test_pages_of_events_do_not_show(rig, monkeypatch):
     from bridge.store.operator import history
 
-    desk.route(*(checkout(f"cs_{n % 4}") for n in range(12)))
-    whole = compare(desk, RULES.replace("goal: bought", "goal: sold"))
+    rig.route(*(checkout(f"cs_{n % 4}") for n in range(12)))
+    whole = compare(rig, RULES.replace("goal: bought", "goal: sold"))
     monkeypatch.setattr(history, "PAGE", 1)
-    assert compare(desk, RULES.replace("goal: bought", "goal: sold")) == whole
+    assert compare(rig, RULES.replace("goal: bought", "goal: sold")) == whole
 
 
 def everything(store):
@@ -234,11 +234,11 @@ def everything(store):
         return {table.name: sorted(map(str, conn.execute(table.select()))) for table in schema.metadata.sorted_tables}
 
 
-def test_nothing_is_written(desk):
-    desk.route(checkout(), checkout("cs_2", visitor=BOB))
-    before = everything(desk.store)
-    assert compare(desk, RULES.replace("goal: bought", "goal: sold")).lost == 2
-    assert everything(desk.store) == before
+def test_nothing_is_written(rig):
+    rig.route(checkout(), checkout("cs_2", visitor=BOB))
+    before = everything(rig.store)
+    assert compare(rig, RULES.replace("goal: bought", "goal: sold")).lost == 2
+    assert everything(rig.store) == before
 
 
 # ------------------------------------------------------------------------------------------------------- releases
@@ -269,7 +269,7 @@ def test_own_files_stand_on_those_of_a_release():
     }
 
 
-def test_a_layer_stands_on_the_files_of_a_release(desk):
+def test_a_layer_stands_on_the_files_of_a_release(rig):
     """What differs between two releases of the shipped rule reaches the layer, and each rule says whose it is."""
     layer = {"stripe.yaml": "extends: stripe\nuse: [purchase]\ngoals:\n  - {goal: big, like: purchase}\n"}
     base = (
@@ -277,12 +277,12 @@ def test_a_layer_stands_on_the_files_of_a_release(desk):
         .read_text()
         .replace("- goal: purchase\n", "- goal: purchase\n    max_age: 2d\n", 1)
     )
-    desk.route(
+    rig.route(
         checkout() | {"data": {"object": checkout()["data"]["object"] | {"mode": "payment", "payment_status": "paid"}}}
     )
     ours = loading.load(layer, SECRETS, sources.presets())
     theirs = loading.load(backtest.on_release(layer, {"stripe.yaml": base}), SECRETS, sources.presets())
-    result = against(desk, theirs, present=ours)
+    result = against(rig, theirs, present=ours)
     found = {rule.rule: (rule.origin, rule.changed) for rule in result.rules}
     assert (found["purchase"], found["big"]) == (("shipped", 1), ("like", 0)), "`like` takes no max_age"
 
@@ -293,9 +293,9 @@ def test_a_layer_stands_on_the_files_of_a_release(desk):
 @pytest.fixture
 def command(sqlite_store, clock, sqlite_url, tmp_path, monkeypatch, capfd):
     """`main` in a folder with `mappings`, whose rules have routed a checkout and the end of a subscription."""
-    desk = Desk(sqlite_store, clock, {"stripe.yaml": RULES})
-    desk.route(checkout(), of("customer.subscription.deleted", "sub_1"))
-    with desk.store.write() as conn:  # the command's clock is the machine's
+    rig = Rig(sqlite_store, clock, {"stripe.yaml": RULES})
+    rig.route(checkout(), of("customer.subscription.deleted", "sub_1"))
+    with rig.store.write() as conn:  # the command's clock is the machine's
         conn.execute(update(schema.events).values(received_at_ms=4_000_000_000_000))
     for name, value in {**SECRETS, "DATABASE_URL": sqlite_url}.items():
         monkeypatch.setenv(name, value)

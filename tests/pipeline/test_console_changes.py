@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from identity_kit import ALICE, SECRETS, Desk
+from identity_kit import ALICE, SECRETS, Rig
 from test_people_across_tools import FILES, checkout
 
 from bridge.cli import main
@@ -56,13 +56,13 @@ def test_hostile_sentences_and_addresses_do_nothing(console, visit):
 
 
 @pytest.fixture
-def desk(sqlite_store, clock):
-    return Desk(sqlite_store, clock, FILES, destinations=("default", "other"))
+def rig(sqlite_store, clock):
+    return Rig(sqlite_store, clock, FILES, destinations=("default", "other"))
 
 
 @pytest.fixture
-def bridge(desk, sqlite_url, tmp_path, monkeypatch, capfd):
-    """The commands, on the desk's database; what each wrote into the changes."""
+def bridge(rig, sqlite_url, tmp_path, monkeypatch, capfd):
+    """The commands, on the rig's database; what each wrote into the changes."""
     folder = tmp_path / "mappings"
     folder.mkdir()
     for name, text in FILES.items():
@@ -71,17 +71,17 @@ def bridge(desk, sqlite_url, tmp_path, monkeypatch, capfd):
         monkeypatch.setenv(name, value)
 
     def run(*words):
-        before = len(desk.rows(schema.changes))
+        before = len(rig.rows(schema.changes))
         main(list(words))
         capfd.readouterr()
-        return [(row.what, row.about, row.sentence) for row in desk.rows(schema.changes)[before:]]
+        return [(row.what, row.about, row.sentence) for row in rig.rows(schema.changes)[before:]]
 
     return run
 
 
-def test_what_a_command_changes_is_listed_once_for_all_that_it_touched(desk, bridge):
+def test_what_a_command_changes_is_listed_once_for_all_that_it_touched(rig, bridge):
     for number in range(1, 6):
-        desk.route(checkout(number, customer=f"cus_{number}")[1])
+        rig.route(checkout(number, customer=f"cus_{number}")[1])
     assert bridge("goals", "cancel", "goal_1") == [("cancel", "goal_1", "goal_1 is cancelled and will never be sent.")]
     assert bridge("goals", "cancel", "goal_1") == []
     (many,) = bridge("goals", "cancel", "goal_2", "goal_3", "goal_4", "goal_5")
@@ -92,22 +92,22 @@ def test_what_a_command_changes_is_listed_once_for_all_that_it_touched(desk, bri
     assert bridge("goals", "retry", "goal_99") == []
 
 
-def test_what_a_command_does_about_people_is_listed(desk, bridge):
-    desk.route(checkout(1, customer="cus_1")[1])
+def test_what_a_command_does_about_people_is_listed(rig, bridge):
+    rig.route(checkout(1, customer="cus_1")[1])
     key = "stripe:live:cus_1"
     assert bridge("links", "add", "stripe", "customer", "cus_1", ALICE) == [("bind", key, f"{key} leads to {ALICE}.")]
     assert bridge("links", "add", "stripe", "customer", "cus_1", "no visitor") == []
     assert bridge("relearn") == [("relearn", "", "Links were learned again from 1 stored event.")]
     assert bridge("links", "forget", "cus_1", "--yes") == [("forget key", key, f"{key} is forgotten.")]
     bridge("forget", "--customer", "cs_1", "--yes")
-    assert [row.what for row in desk.rows(schema.changes)][-1] == "forget"
+    assert [row.what for row in rig.rows(schema.changes)][-1] == "forget"
     (restored,) = bridge("restored", "--yes")
     assert restored[0] == "restored"
     assert "is a backup of" in restored[2]
 
 
-def test_the_address_of_a_key_is_in_no_row(desk, bridge):
-    desk.route(checkout(1, customer="ann@example.com")[1])
+def test_the_address_of_a_key_is_in_no_row(rig, bridge):
+    rig.route(checkout(1, customer="ann@example.com")[1])
     ((_, about, sentence),) = bridge("links", "forget", "ann@example.com", "--yes")
     assert "ann@" not in about + sentence
     assert "a…@…" in sentence

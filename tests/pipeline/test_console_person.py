@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 import pytest
 from composed import Composed
 from console_kit import TOKEN, Visit
-from identity_kit import ALICE, BOB, SECRETS, Desk
+from identity_kit import ALICE, BOB, SECRETS, Rig
 from sqlalchemy import select, update
 from test_people_across_tools import FILES, checkout, customer, form, refund, renewal, sign_up
 
@@ -34,17 +34,17 @@ HOSTILE = [
 
 
 class Shop:
-    """A bridge with its console, and a desk that routes events into the same database."""
+    """A bridge with its console, and a rig that routes events into the same database."""
 
     def __init__(self, console, clock):
         self.console, self.visit = console, Visit(console)
-        self.desk = Desk(console.bridge.store, clock, FILES, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on")
+        self.rig = Rig(console.bridge.store, clock, FILES, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on")
         self.see = self.visit.get
 
     def play(self, *events):
         for source, body in events:
-            self.desk.route(body, source=source)
-        self.desk.later(3 * 60_000)
+            self.rig.route(body, source=source)
+        self.rig.later(3 * 60_000)
 
     def page(self, name, code=200):
         answer = self.visit.get(f"/console/people/{quote(name, safe='')}", follow_redirects=True)
@@ -55,7 +55,7 @@ class Shop:
         return self.visit.change("/console/people", who=text)
 
     def changes(self):
-        return [(row.what, row.about, row.sentence) for row in self.desk.rows(schema.changes)]
+        return [(row.what, row.about, row.sentence) for row in self.rig.rows(schema.changes)]
 
     def notice(self, answer):
         assert answer.status_code == 303, answer.text
@@ -164,7 +164,7 @@ def test_without_a_remembered_address_it_says_why(console):
 def test_money_is_added_up_per_currency_each_event_once(shop):
     shop.play(paid(1, visitor=ALICE), checkout(2, ALICE), renewal(), refund())
     money = {1: ("29.00", "usd"), 2: ("1200.50", "eur"), 3: ("29.00", "usd"), 4: ("-9", "usd")}
-    with shop.desk.store.write() as conn:
+    with shop.rig.store.write() as conn:
         for number, (amount, currency) in money.items():
             values = {"metadata": f'{{"amount": "{amount}", "currency": "{currency}"}}'}
             conn.execute(update(schema.goals).where(schema.goals.c.id == number).values(values))
@@ -185,7 +185,7 @@ def test_a_visitor_of_two_customers_is_shown_as_shared(shop):
 
 def test_many_events_come_a_page_at_a_time_each_once(shop):
     shop.play(checkout(1, ALICE))
-    with shop.desk.store.write() as conn:
+    with shop.rig.store.write() as conn:
         row = dict(conn.execute(select(schema.events).where(schema.events.c.id == 1)).one()._mapping)
         rows = [row | {"id": number, "dedupe_key": f"k{number}"} for number in range(2, 131)]
         conn.execute(schema.events.insert(), rows)
@@ -267,13 +267,13 @@ def test_a_binding_is_shown_before_it_is_made_and_sends_what_waits(shop):
     preview = html.unescape(shop.see(ask).text)
     assert "2 goals are sent now" in preview
     assert "goal_1 purchase: is sent now" in preview
-    assert [goal.state for goal in shop.desk.goals()] == ["parked", "parked"]
-    assert shop.desk.rows(schema.link_visitors) == []
+    assert [goal.state for goal in shop.rig.goals()] == ["parked", "parked"]
+    assert shop.rig.rows(schema.link_visitors) == []
     assert shop.changes() == []
     answer = shop.visit.change("/console/people/bind", key="stripe:live:cus_1", visitor=f" {ALICE} ")
     assert answer.location == "/console/people/stripe:live:cus_1"
     assert "stripe:live:cus_1 leads to" in shop.notice(answer)
-    assert [(goal.state, goal.visitor) for goal in shop.desk.goals()] == [("pending", ALICE)] * 2
+    assert [(goal.state, goal.visitor) for goal in shop.rig.goals()] == [("pending", ALICE)] * 2
     assert shop.changes() == [("bind", "stripe:live:cus_1", f"stripe:live:cus_1 leads to {ALICE}.")]
 
 
@@ -318,7 +318,7 @@ def test_no_change_without_the_token_of_the_session_or_by_get(shop, path):
     )
     shop.see(f"/console/people/{path}?csrf_token={shop.visit.csrf()}&key=stripe:live:cus_1&visitor={BOB}")
     assert shop.changes() == []
-    assert {row.visitor for row in shop.desk.rows(schema.link_visitors)} == {ALICE}
+    assert {row.visitor for row in shop.rig.rows(schema.link_visitors)} == {ALICE}
 
 
 def test_an_address_that_many_share_brings_nobody_else_onto_a_page(shop):
@@ -342,10 +342,10 @@ def test_a_cut_key_says_first_which_goals_look_again(shop):
     preview = html.unescape(shop.see(f"/console/people/forget?key={key}").text)
     assert "goal_3 paid to" in preview
     assert re.search(r"have [23] goals look for a visitor again", preview)
-    assert shop.desk.rows(schema.link_keys, schema.link_keys.c.key == key)[0].stopped_at_ms is None
+    assert shop.rig.rows(schema.link_keys, schema.link_keys.c.key == key)[0].stopped_at_ms is None
     answer = shop.visit.change("/console/people/forget", key=key)
     assert f"{key} is cut" in shop.notice(answer)
-    assert {goal.name: goal.state for goal in shop.desk.goals()}["paid"] == "parked"
+    assert {goal.name: goal.state for goal in shop.rig.goals()}["paid"] == "parked"
     assert [what for what, _, _ in shop.changes()] == ["forget key"]
     shop.visit.change("/console/people/forget", key=key)  # a second click does no harm
     assert shop.visit.change("/console/people/forget", key="stripe:live:cus_77").status_code == 400
@@ -380,8 +380,8 @@ def test_whoever_mentions_the_person_is_said_apart_and_loses_a_body_only(shop):
     assert ALICE not in person["page"]
     shop.visit.change("/console/people/forget", person="user_abc", found=person["found"])
     assert "user_abc" not in everything(shop)
-    assert [(row.body, row.verdict) for row in shop.desk.rows(schema.events)] == [(None, "matched")] * 2
-    assert [goal.visitor for goal in shop.desk.goals()] == [None, ALICE]
+    assert [(row.body, row.verdict) for row in shop.rig.rows(schema.events)] == [(None, "matched")] * 2
+    assert [goal.visitor for goal in shop.rig.goals()] == [None, ALICE]
     assert "user_9" in shop.page(ALICE)
 
 
@@ -396,7 +396,7 @@ def test_who_else_is_forgotten_is_said_before(shop):
 
 def test_bodies_to_which_no_link_leads_are_found_part_by_part(shop):
     shop.play(checkout(1, ALICE))
-    with shop.desk.store.write() as conn:
+    with shop.rig.store.write() as conn:
         row = dict(conn.execute(select(schema.events).where(schema.events.c.id == 1)).one()._mapping)
         holds = {2: b'{"note": "CUS_1"}', 2_100: b'{"a": "cus_1"}', 2_101: b'{"a": "cus_12"}'}
         conn.execute(
@@ -410,14 +410,14 @@ def test_bodies_to_which_no_link_leads_are_found_part_by_part(shop):
     assert person["found"] == "2,2100"
     assert person["pages"] > 1
     shop.visit.change("/console/people/forget", person="cus_1", found=person["found"])
-    gone = [row.id for row in shop.desk.rows(schema.events) if row.body is None]
+    gone = [row.id for row in shop.rig.rows(schema.events) if row.body is None]
     assert gone == [1, 2, 2_100]
 
 
 def test_an_address_is_found_in_bodies_by_its_hash(shop):
     shop.play(form(mail=MAIL))
     forms = [MAIL.upper(), MAIL.replace("@", "\\u0040"), MAIL.replace("@", "%40"), f"<{MAIL}>", f"x{MAIL}", "a@b.co"]
-    with shop.desk.store.write() as conn:
+    with shop.rig.store.write() as conn:
         row = dict(conn.execute(select(schema.events).where(schema.events.c.id == 1)).one()._mapping)
         rows = [
             row | {"id": number, "dedupe_key": f"k{number}", "body": f'{{"by": "{form_}"}}'.encode(), "trace": None}
@@ -441,5 +441,5 @@ def forgettable(shop, name):
 
 
 def everything(shop):
-    with shop.desk.store.read() as conn:
+    with shop.rig.store.read() as conn:
         return "\n".join(repr(row) for table in schema.metadata.sorted_tables for row in conn.execute(select(table)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from identity_kit import ALICE, DAY, SECRETS, Desk, rule_set, stripe_event
+from identity_kit import ALICE, DAY, SECRETS, Rig, rule_set, stripe_event
 from sqlalchemy import update
 from statements_kit import overheard
 
@@ -33,14 +33,14 @@ def of(kind):
 
 
 @pytest.fixture
-def desk(store, clock):
-    made = Desk(store, clock, {"stripe.yaml": RULES})
+def rig(store, clock):
+    made = Rig(store, clock, {"stripe.yaml": RULES})
     made.route(checkout("cs_1"), checkout("cs_2"), of("price.created"), of("price.created"), of("plan.created"))
     return made
 
 
-def test_types_that_no_rule_uses_are_told_with_how_many_came(desk):
-    found = coverage(desk.store, desk.rules, 0)
+def test_types_that_no_rule_uses_are_told_with_how_many_came(rig):
+    found = coverage(rig.store, rig.rules, 0)
     assert [(one.source, one.type, one.events, one.off) for one in found.unused] == [
         ("stripe", "price.created", 2, ("priced",)),
         ("stripe", "plan.created", 1, ()),
@@ -48,8 +48,8 @@ def test_types_that_no_rule_uses_are_told_with_how_many_came(desk):
     assert (found.events, len(found.types)) == (5, 3)
 
 
-def test_rules_that_made_no_goal_are_told_with_the_reason(desk):
-    found = coverage(desk.store, desk.rules, 0)
+def test_rules_that_made_no_goal_are_told_with_the_reason(rig):
+    found = coverage(rig.store, rig.rules, 0)
     assert [(one.rule, one.events) for one in found.idle] == [("large", 2), ("disputed", 0)]
     large, disputed = found.idle
     assert (large.trace["result"], large.trace["path"], large.event_id) == ("condition", "data.object.amount_total", 2)
@@ -60,47 +60,47 @@ def test_rules_that_made_no_goal_are_told_with_the_reason(desk):
 
 def test_a_rule_whose_goals_another_event_had_made_says_so(store, clock):
     twice = RULES + "  - {goal: bought, id: again, event: checkout.session.expired, once_per: data.object.id}\n"
-    desk = Desk(store, clock, {"stripe.yaml": twice})
-    desk.route(checkout("cs_1"), stripe_event("checkout.session.expired", {"object": "checkout.session", "id": "cs_1"}))
-    (again,) = (one for one in coverage(desk.store, desk.rules, 0).idle if one.rule == "again")
+    rig = Rig(store, clock, {"stripe.yaml": twice})
+    rig.route(checkout("cs_1"), stripe_event("checkout.session.expired", {"object": "checkout.session", "id": "cs_1"}))
+    (again,) = (one for one in coverage(rig.store, rig.rules, 0).idle if one.rule == "again")
     assert again.why == "ev_2: matched, but the goal bought had been made before"
 
 
-def test_a_rule_that_came_after_its_events_says_so(desk):
+def test_a_rule_that_came_after_its_events_says_so(rig):
     newer = rule_set(
         {"stripe.yaml": RULES + "  - {goal: planned, event: [plan.created, plan.deleted, plan.updated]}\n"}
     )
-    (planned,) = (one for one in coverage(desk.store, newer, 0).idle if one.rule == "planned")
+    (planned,) = (one for one in coverage(rig.store, newer, 0).idle if one.rule == "planned")
     assert planned.why == "ev_5: routed before this rule was in force, or its trace is no longer stored"
-    (missed,) = (one for one in coverage(desk.store, newer, 4_000_000_000_000).idle if one.rule == "planned")
+    (missed,) = (one for one in coverage(rig.store, newer, 4_000_000_000_000).idle if one.rule == "planned")
     assert missed.why == "no plan.created, plan.deleted or plan.updated arrived"
 
 
-def test_only_the_time_span_counts(desk, clock):
+def test_only_the_time_span_counts(rig, clock):
     clock.advance(DAY)
-    found = coverage(desk.store, desk.rules, clock.now_ms - 1_000)
+    found = coverage(rig.store, rig.rules, clock.now_ms - 1_000)
     assert (found.events, found.unused) == (0, ())
     assert [one.rule for one in found.idle] == ["bought", "large", "disputed"]
 
 
-def test_a_source_without_a_file_is_used_by_no_rule(desk):
-    found = coverage(desk.store, rule_set({"shop.yaml": RULES}), 0)
+def test_a_source_without_a_file_is_used_by_no_rule(rig):
+    found = coverage(rig.store, rule_set({"shop.yaml": RULES}), 0)
     assert {one.known for one in found.unused} == {False}
     assert len(found.unused) == 3
 
 
-def test_a_trace_that_retention_took_is_no_reason(desk):
-    with desk.store.write() as conn:
+def test_a_trace_that_retention_took_is_no_reason(rig):
+    with rig.store.write() as conn:
         conn.execute(update(schema.events).values(trace=None))
-    assert coverage(desk.store, desk.rules, 0).idle[0].trace is None
+    assert coverage(rig.store, rig.rules, 0).idle[0].trace is None
 
 
-def test_many_rules_without_goals_take_as_many_statements_as_one(desk):
+def test_many_rules_without_goals_take_as_many_statements_as_one(rig):
     def said_of(*kinds):
-        desk.route(*map(of, kinds))
+        rig.route(*map(of, kinds))
         rules = "".join(f"  - {{goal: g{n}, event: {kind}, once_per: data.none}}\n" for n, kind in enumerate(kinds))
-        with overheard(desk.store) as said:
-            found = coverage(desk.store, rule_set({"stripe.yaml": RULES + rules}), 0)
+        with overheard(rig.store) as said:
+            found = coverage(rig.store, rule_set({"stripe.yaml": RULES + rules}), 0)
         assert len({one.event_id for one in found.idle} - {None}) == 1 + len(kinds)
         return len(said)
 
@@ -109,9 +109,9 @@ def test_many_rules_without_goals_take_as_many_statements_as_one(desk):
 
 @pytest.fixture
 def command(sqlite_store, clock, sqlite_url, tmp_path, monkeypatch, capfd):
-    desk = Desk(sqlite_store, clock, {"stripe.yaml": RULES})
-    desk.route(checkout("cs_1"), of("price.created"), of("plan.created"))
-    with desk.store.write() as conn:  # the command's clock is the machine's
+    rig = Rig(sqlite_store, clock, {"stripe.yaml": RULES})
+    rig.route(checkout("cs_1"), of("price.created"), of("plan.created"))
+    with rig.store.write() as conn:  # the command's clock is the machine's
         conn.execute(update(schema.goals).values(created_at_ms=4_000_000_000_000))
         conn.execute(update(schema.events).values(received_at_ms=4_000_000_000_000))
     (tmp_path / "mappings").mkdir()

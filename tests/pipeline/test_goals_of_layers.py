@@ -7,7 +7,7 @@ import shutil
 
 import golden
 import pytest
-from identity_kit import ALICE, Desk, stripe_event
+from identity_kit import ALICE, Rig, stripe_event
 
 from bridge import loading, rules, sources
 from bridge.cli import main
@@ -23,7 +23,7 @@ PLAIN = rules.load({f"{name}.yaml": text for name, text in TEXTS.items()}, golde
 class Player(golden.Player):
     def __init__(self, files):
         self.rule_set = rules.load(files, golden.ENVIRON, sources.presets())
-        self.desk = Preparer(self.rule_set, load({"DATAFAST_API_KEY": "df_key"}), {}, b"golden")
+        self.rig = Preparer(self.rule_set, load({"DATAFAST_API_KEY": "df_key"}), {}, b"golden")
 
 
 def use_of(name):
@@ -58,13 +58,13 @@ SALE |= {"currency": "usd", "metadata": {"datafast_visitor_id": ALICE}}
 
 
 def test_the_trace_says_whose_a_rule_is(store, clock):
-    desk = Desk(store, clock, {"stripe.yaml": LAYER})
-    desk.route(stripe_event("checkout.session.completed", SALE))
-    assert sorted((goal.name, goal.rule_id) for goal in desk.goals()) == [
+    rig = Rig(store, clock, {"stripe.yaml": LAYER})
+    rig.route(stripe_event("checkout.session.completed", SALE))
+    assert sorted((goal.name, goal.rule_id) for goal in rig.goals()) == [
         ("big_purchase", "big_purchase"),
         ("purchase", "purchase"),
     ]
-    (element,) = desk.trace(1)["elements"]
+    (element,) = rig.trace(1)["elements"]
     origins = {rule["rule"]: rule["origin"] for rule in element["rules"]}
     assert origins["purchase"] == "override"
     assert origins["big_purchase"] == "like"
@@ -77,11 +77,11 @@ def test_the_trace_says_whose_a_rule_is(store, clock):
 
 
 def test_why_says_whose_the_rule_of_a_goal_is(sqlite_store, sqlite_url, clock, capsys, monkeypatch):
-    desk = Desk(sqlite_store, clock, {"stripe.yaml": LAYER})
-    desk.route(stripe_event("checkout.session.completed", SALE))
+    rig = Rig(sqlite_store, clock, {"stripe.yaml": LAYER})
+    rig.route(stripe_event("checkout.session.completed", SALE))
     monkeypatch.setenv("DATABASE_URL", sqlite_url)
     told = []
-    for goal in desk.goals():
+    for goal in rig.goals():
         assert main(["why", f"goal_{goal.id}"]) == 0
         told += [line.split(None, 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  Rule ")]
     assert sorted(told) == ["big_purchase of stripe (added)", "purchase of stripe (override)"]
@@ -90,9 +90,9 @@ def test_why_says_whose_the_rule_of_a_goal_is(sqlite_store, sqlite_url, clock, c
 
 
 def test_a_file_that_extends_nothing_has_no_origins(store, clock):
-    desk = Desk(store, clock, {"stripe.yaml": TEXTS["stripe"]})
-    desk.route(stripe_event("checkout.session.completed", SALE))
-    assert "origin" not in json.dumps(desk.trace(1))
+    rig = Rig(store, clock, {"stripe.yaml": TEXTS["stripe"]})
+    rig.route(stripe_event("checkout.session.completed", SALE))
+    assert "origin" not in json.dumps(rig.trace(1))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import random
 
 import people_corpus
 import pytest
-from identity_kit import ALICE, BOB, DAY, MINUTE, Desk, stripe_event
+from identity_kit import ALICE, BOB, DAY, MINUTE, Rig, stripe_event
 from sqlalchemy import select
 
 from bridge.identity import sentences
@@ -31,13 +31,13 @@ AT_S = 1_789_990_000
 
 
 @pytest.fixture
-def desk(store, clock):
-    return Desk(store, clock, FILES, destinations=("default", "other"))
+def rig(store, clock):
+    return Rig(store, clock, FILES, destinations=("default", "other"))
 
 
 @pytest.fixture
 def quick(sqlite_store, clock):
-    return Desk(sqlite_store, clock, FILES, destinations=("default", "other"))
+    return Rig(sqlite_store, clock, FILES, destinations=("default", "other"))
 
 
 def sign_up(user="user_abc", visitor=ALICE, mail="ann@example.com", at_s=AT_S - 86_400 * 30):
@@ -77,15 +77,15 @@ def customer(number="cus_1", **metadata):
     return "stripe", stripe_event("customer.created", thing, at_s=AT_S - 100)
 
 
-def play(desk, *events, at_once=False):
+def play(rig, *events, at_once=False):
     for source, body in events:
-        desk.route(body, source=source) if not at_once else desk.put(body, source)
-    desk.route_all()
-    desk.later(3 * MINUTE)
+        rig.route(body, source=source) if not at_once else rig.put(body, source)
+    rig.route_all()
+    rig.later(3 * MINUTE)
 
 
-def found(desk, name):
-    (goal,) = [goal for goal in desk.goals() if goal.name == name]
+def found(rig, name):
+    (goal,) = [goal for goal in rig.goals() if goal.name == name]
     return goal.visitor
 
 
@@ -128,31 +128,31 @@ def through_an_address():
 
 @pytest.mark.parametrize("seed", range(12))
 def test_what_waits_is_woken_by_whatever_closes_the_way_to_its_visitor(sqlite_store, clock, seed):
-    desk = Desk(sqlite_store, clock, FILES, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on")
+    rig = Rig(sqlite_store, clock, FILES, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on")
     told = through_an_address()
     order = list(range(len(told)))
     if seed:  # in the order of 0 only the checkout, which comes last, tells whose refund it was
         random.Random(seed).shuffle(order)
     for place in order:
-        play(desk, told[place])
-        desk.later(10 * MINUTE)
-    assert {(goal.name, goal.visitor) for goal in desk.goals()} == {
+        play(rig, told[place])
+        rig.later(10 * MINUTE)
+    assert {(goal.name, goal.visitor) for goal in rig.goals()} == {
         (name, ALICE) for name in ("lead", "sign_up", "purchase", "paid", "refund")
     }, order
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_what_waited_is_woken_after_days(desk, order):
+def test_what_waited_is_woken_after_days(rig, order):
     told = [sign_up(), checkout(), customer(userId="user_abc")]
     for place in order:
-        play(desk, told[place])
-        desk.later(DAY // 4)
-    assert found(desk, "purchase") == ALICE
+        play(rig, told[place])
+        rig.later(DAY // 4)
+    assert found(rig, "purchase") == ALICE
 
 
-def test_it_is_said_how_the_visitor_was_found(desk):
-    play(desk, sign_up(at_s=1_777_800_000), checkout(user="user_abc"))
-    (goal,) = [goal for goal in desk.goals() if goal.name == "purchase"]
+def test_it_is_said_how_the_visitor_was_found(rig):
+    play(rig, sign_up(at_s=1_777_800_000), checkout(user="user_abc"))
+    (goal,) = [goal for goal in rig.goals() if goal.name == "purchase"]
     provenance = FoundVisitor.from_json(json.loads(goal.provenance))
     assert sentences.provenance(provenance) == "via user user_abc, learned from Clerk user.created, 3 May"
     assert provenance.by == "user"
@@ -170,31 +170,31 @@ def test_the_customer_comes_before_the_user_and_the_thread_before_both(quick):
 
 
 def test_the_user_comes_before_the_address(sqlite_store, clock):
-    desk = Desk(sqlite_store, clock, FILES, BRIDGE_MATCH_EMAIL="on")
+    rig = Rig(sqlite_store, clock, FILES, BRIDGE_MATCH_EMAIL="on")
     play(
-        desk,
+        rig,
         form(BOB, "ann@example.com"),
         sign_up(visitor=ALICE, mail="other@example.com"),
         checkout(user="user_abc", customer_details={"email": " Ann@Example.com"}),
     )
-    assert found(desk, "purchase") == ALICE
+    assert found(rig, "purchase") == ALICE
 
 
 @pytest.mark.parametrize(("which", "visitor"), [("first", ALICE), ("latest", BOB)])
 def test_the_first_or_the_latest_visitor_of_a_user_counts(sqlite_store, clock, which, visitor):
-    desk = Desk(sqlite_store, clock, FILES, BRIDGE_CUSTOMER_VISITOR=which)
+    rig = Rig(sqlite_store, clock, FILES, BRIDGE_CUSTOMER_VISITOR=which)
     later = sign_up(visitor=BOB, at_s=AT_S - 100)
     later[1]["type"] = "user.updated"
-    play(desk, later, sign_up(visitor=ALICE), checkout(user="user_abc"))
-    assert found(desk, "purchase") == visitor
+    play(rig, later, sign_up(visitor=ALICE), checkout(user="user_abc"))
+    assert found(rig, "purchase") == visitor
 
 
 @pytest.mark.parametrize(("which", "visitor"), [("first", ALICE), ("latest", BOB)])
 def test_the_first_or_the_latest_visitor_of_an_address_counts(sqlite_store, clock, which, visitor):
-    desk = Desk(sqlite_store, clock, FILES, BRIDGE_CUSTOMER_VISITOR=which, BRIDGE_MATCH_EMAIL="on")
-    play(desk, sign_up("user_2", BOB, at_s=AT_S - 100), sign_up("user_1", ALICE))
-    play(desk, checkout(customer_details={"email": "ann@example.com"}))
-    assert found(desk, "purchase") == visitor
+    rig = Rig(sqlite_store, clock, FILES, BRIDGE_CUSTOMER_VISITOR=which, BRIDGE_MATCH_EMAIL="on")
+    play(rig, sign_up("user_2", BOB, at_s=AT_S - 100), sign_up("user_1", ALICE))
+    play(rig, checkout(customer_details={"email": "ann@example.com"}))
+    assert found(rig, "purchase") == visitor
 
 
 def test_users_who_disagree_say_nothing(quick):
@@ -226,49 +226,49 @@ def test_two_websites_never_mix(quick):
 
 
 def test_a_test_event_reads_live_users_and_teaches_none(store, clock):
-    desk = Desk(store, clock, FILES, destinations=("default", "test"))
-    play(desk, checkout(1, user="user_abc", live=False), sign_up())
-    assert found(desk, "purchase") == ALICE
-    play(desk, checkout(2, BOB, live=False, metadata={"userId": "user_new"}))
-    play(desk, checkout(3, customer="cus_3", metadata={"userId": "user_new"}))
-    assert {goal.once_key.rpartition(":")[2]: goal.visitor for goal in desk.goals()}["cs_3"] is None
+    rig = Rig(store, clock, FILES, destinations=("default", "test"))
+    play(rig, checkout(1, user="user_abc", live=False), sign_up())
+    assert found(rig, "purchase") == ALICE
+    play(rig, checkout(2, BOB, live=False, metadata={"userId": "user_new"}))
+    play(rig, checkout(3, customer="cus_3", metadata={"userId": "user_new"}))
+    assert {goal.once_key.rpartition(":")[2]: goal.visitor for goal in rig.goals()}["cs_3"] is None
 
 
-def test_a_reference_counts_once_somebody_names_it_as_a_user(desk):
-    play(desk, checkout(1, ALICE, user="abc-1"), checkout(2, user="abc-1", customer="cus_2"))
-    assert {goal.visitor for goal in desk.goals()} == {ALICE, None}
-    play(desk, customer("cus_3", userId="abc-1"))
-    assert {goal.visitor for goal in desk.goals()} == {ALICE}
+def test_a_reference_counts_once_somebody_names_it_as_a_user(rig):
+    play(rig, checkout(1, ALICE, user="abc-1"), checkout(2, user="abc-1", customer="cus_2"))
+    assert {goal.visitor for goal in rig.goals()} == {ALICE, None}
+    play(rig, customer("cus_3", userId="abc-1"))
+    assert {goal.visitor for goal in rig.goals()} == {ALICE}
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_an_id_of_more_than_three_customers_stops(desk, at_once):
-    play(desk, sign_up("demo-team", visitor=ALICE))
-    play(desk, *(customer(f"cus_{n}", userId="demo-team") for n in range(4)), at_once=at_once)
-    play(desk, checkout(9, customer="cus_9", user="demo-team"))
-    assert found(desk, "purchase") is None
-    (row,) = desk.rows(schema.link_keys, schema.link_keys.c.kind == "user")
+def test_an_id_of_more_than_three_customers_stops(rig, at_once):
+    play(rig, sign_up("demo-team", visitor=ALICE))
+    play(rig, *(customer(f"cus_{n}", userId="demo-team") for n in range(4)), at_once=at_once)
+    play(rig, checkout(9, customer="cus_9", user="demo-team"))
+    assert found(rig, "purchase") is None
+    (row,) = rig.rows(schema.link_keys, schema.link_keys.c.kind == "user")
     assert "more than three customers of stripe" in row.stopped_reason
 
 
 @pytest.mark.parametrize("guests", [3, 4])
 def test_an_id_of_more_than_three_guests_stops(store, clock, guests):
     """A guest has no customer, but an address."""
-    desk = Desk(store, clock, FILES, BRIDGE_MATCH_EMAIL="on")
+    rig = Rig(store, clock, FILES, BRIDGE_MATCH_EMAIL="on")
     bought = {"customer": None, "metadata": {"userId": "demo-team"}}
     mails = [{"email": f"ann{number % guests}@mail.example"} for number in range(5)]
-    play(desk, sign_up("demo-team", visitor=ALICE))
-    play(desk, *(checkout(n, customer_details=mail, **bought) for n, mail in enumerate(mails)), at_once=guests == 4)
-    play(desk, checkout(9, **bought))
-    stopped = [row.stopped_reason or "" for row in desk.rows(schema.link_keys, schema.link_keys.c.kind == "user")]
+    play(rig, sign_up("demo-team", visitor=ALICE))
+    play(rig, *(checkout(n, customer_details=mail, **bought) for n, mail in enumerate(mails)), at_once=guests == 4)
+    play(rig, checkout(9, **bought))
+    stopped = [row.stopped_reason or "" for row in rig.rows(schema.link_keys, schema.link_keys.c.kind == "user")]
     assert ["more than three e-mail addresses of guests" in reason for reason in stopped] == [guests == 4]
-    assert (desk.goals()[-1].visitor is None) is (guests == 4)
+    assert (rig.goals()[-1].visitor is None) is (guests == 4)
 
 
-def test_three_customers_of_one_user_are_still_one_person(desk):
-    play(desk, sign_up(), *(customer(f"cus_{n}", userId="user_abc") for n in range(2)))
-    play(desk, checkout(9, customer="cus_9", user="user_abc"))
-    assert found(desk, "purchase") == ALICE
+def test_three_customers_of_one_user_are_still_one_person(rig):
+    play(rig, sign_up(), *(customer(f"cus_{n}", userId="user_abc") for n in range(2)))
+    play(rig, checkout(9, customer="cus_9", user="user_abc"))
+    assert found(rig, "purchase") == ALICE
 
 
 def test_a_number_crosses_only_where_a_file_names_its_path(quick):
@@ -287,10 +287,10 @@ def test_a_uuid_that_a_user_has_is_nobody_elses_visitor(quick):
 
 
 def test_switched_off_nothing_is_shared(sqlite_store, clock):
-    desk = Desk(sqlite_store, clock, FILES, BRIDGE_MATCH_USER="off")
-    play(desk, sign_up(), checkout(user="user_abc"))
-    assert found(desk, "purchase") is None
-    assert desk.rows(schema.link_keys, schema.link_keys.c.kind == "user") == []
+    rig = Rig(sqlite_store, clock, FILES, BRIDGE_MATCH_USER="off")
+    play(rig, sign_up(), checkout(user="user_abc"))
+    assert found(rig, "purchase") is None
+    assert rig.rows(schema.link_keys, schema.link_keys.c.kind == "user") == []
 
 
 # --------------------------------------------------------------------------------------------------------- e-mail
@@ -298,11 +298,11 @@ def test_switched_off_nothing_is_shared(sqlite_store, clock):
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_an_address_finds_the_visitor_and_is_nowhere_in_clear(store, clock, order):
-    desk = Desk(store, clock, FILES, BRIDGE_MATCH_EMAIL="on")
+    rig = Rig(store, clock, FILES, BRIDGE_MATCH_EMAIL="on")
     told = [form(mail="  Canary@Example.COM "), checkout(customer_details={"email": "canary@example.com"})]
-    play(desk, *(told[place] for place in order))
-    assert found(desk, "purchase") == ALICE
-    with desk.store.read() as conn:
+    play(rig, *(told[place] for place in order))
+    assert found(rig, "purchase") == ALICE
+    with rig.store.read() as conn:
         for table in schema.metadata.sorted_tables:
             for row in conn.execute(select(*(column for column in table.c if column.name != "body"))):
                 assert "canary@" not in repr(row).lower(), table.name

@@ -10,7 +10,7 @@ import itertools
 import random
 
 import pytest
-from identity_kit import MINUTE, Desk
+from identity_kit import MINUTE, Rig
 from people_corpus import RULES
 
 MORE = [
@@ -627,7 +627,7 @@ def filled(written, words):
 def amiss(store, clock, cases, *, found, by_email=False, shared="user_h{}", seed=0):
     """The names of the cases that did not come out as they must. cases: (name, event that knows, purchase, id)."""
     settings = {"BRIDGE_MATCH_EMAIL": "on" if by_email else "off"}
-    desk = Desk(store, clock, FILES, destinations=("default", "other"), **settings)
+    rig = Rig(store, clock, FILES, destinations=("default", "other"), **settings)
     numbers = itertools.count(1)
     events, asked = [], {}
     for name, known, bought, given in cases:
@@ -639,10 +639,10 @@ def amiss(store, clock, cases, *, found, by_email=False, shared="user_h{}", seed
             events.append((source, one | ({"id": once} if source == "app" else {"once": once})))
         asked[once] = (name, words["<visitor>"])
     random.Random(seed).shuffle(events)
-    desk.put_told(events)
-    desk.route_all()
-    desk.later(3 * MINUTE)
-    made = {goal.once_key.rpartition(":")[2]: goal.visitor for goal in desk.goals()}
+    rig.put_told(events)
+    rig.route_all()
+    rig.later(3 * MINUTE)
+    made = {goal.once_key.rpartition(":")[2]: goal.visitor for goal in rig.goals()}
     return [
         name for once, (name, visitor) in asked.items() if made.get(once, "no goal") != (visitor if found else None)
     ]

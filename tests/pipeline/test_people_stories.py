@@ -11,7 +11,7 @@ import random
 import threading
 
 import pytest
-from identity_kit import MINUTE, Desk
+from identity_kit import MINUTE, Rig
 from test_people_across_tools import FILES, checkout, customer, form, refund, renewal, sign_up
 
 FIRST = int(os.environ.get("FIRST_STORY", "0"))
@@ -148,17 +148,17 @@ def story(number, dice):
     return events, expected
 
 
-def race(desk):
+def race(rig):
     """Two routers, until nothing is left."""
     failures = []
 
     def work(router):
         try:
-            desk.route_all(router)
+            rig.route_all(router)
         except Exception as error:  # noqa: BLE001 - told by the test
             failures.append(error)
 
-    racers = [threading.Thread(target=work, args=(desk.new_router(),)) for _ in range(2)]
+    racers = [threading.Thread(target=work, args=(rig.new_router(),)) for _ in range(2)]
     for racer in racers:
         racer.start()
     for racer in racers:
@@ -169,7 +169,7 @@ def race(desk):
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + STORIES))
 def test_every_goal_of_a_story_has_its_first_visitor(store, clock, seed):
     dice = random.Random(seed)
-    desk = Desk(store, clock, MORE, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on")
+    rig = Rig(store, clock, MORE, destinations=("default", "other"), BRIDGE_MATCH_EMAIL="on")
     told, expected = [], set()
     for number in range(1, 4):
         events, goals = story(number, dice)
@@ -179,8 +179,8 @@ def test_every_goal_of_a_story_has_its_first_visitor(store, clock, seed):
     while told:
         size = dice.randint(1, 20)
         some, told = told[:size], told[size:]
-        desk.put_told(some)
-        race(desk)
-        desk.later(dice.choice([0, MINUTE, 10 * MINUTE]))
-    desk.later(10 * MINUTE)
-    assert {(goal.name, goal.visitor) for goal in desk.goals()} == expected, f"seed {seed}"
+        rig.put_told(some)
+        race(rig)
+        rig.later(dice.choice([0, MINUTE, 10 * MINUTE]))
+    rig.later(10 * MINUTE)
+    assert {(goal.name, goal.visitor) for goal in rig.goals()} == expected, f"seed {seed}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from identity_kit import ALICE, DAY, HOUR, SECRETS, Desk, rule_set, stripe_event
+from identity_kit import ALICE, DAY, HOUR, SECRETS, Rig, rule_set, stripe_event
 from sqlalchemy import update
 
 from bridge.cli import main
@@ -47,16 +47,16 @@ HAPPENED = (
 
 
 @pytest.fixture
-def desk(store, clock):
-    made = Desk(store, clock, {"stripe.yaml": OLD})
+def rig(store, clock):
+    made = Rig(store, clock, {"stripe.yaml": OLD})
     made.route(*(happened() for happened in HAPPENED))
     made.rules = rule_set({"stripe.yaml": NEW})
     return made
 
 
-def previewed(desk, *ids):
-    preparer = stored.preparer(desk.store, desk.rules, desk.settings)
-    return list(replay.preview(desk.store, preparer, ids or range(1, len(HAPPENED) + 1)))
+def previewed(rig, *ids):
+    preparer = stored.preparer(rig.store, rig.rules, rig.settings)
+    return list(replay.preview(rig.store, preparer, ids or range(1, len(HAPPENED) + 1)))
 
 
 def goals(found):
@@ -68,21 +68,21 @@ def everything(store):
         return {table.name: sorted(map(str, conn.execute(table.select()))) for table in schema.metadata.sorted_tables}
 
 
-def test_what_is_foretold_is_what_a_replay_then_does(desk):
-    found = previewed(desk)
-    there = {goal.id for goal in desk.goals()}
+def test_what_is_foretold_is_what_a_replay_then_does(rig):
+    found = previewed(rig)
+    there = {goal.id for goal in rig.goals()}
     new = {(goal.name, goal.once_key, goal.state.value) for one in found for goal in one.goals if goal.outcome == "new"}
-    with desk.store.write() as conn:
+    with rig.store.write() as conn:
         assert all(inbox.requeue(conn, one.event_id) for one in found)
-    desk.route_all()
-    assert new == {(goal.name, goal.once_key, goal.state) for goal in desk.goals() if goal.id not in there}
+    rig.route_all()
+    assert new == {(goal.name, goal.once_key, goal.state) for goal in rig.goals() if goal.id not in there}
     assert len(new) == 4
-    verdicts = {row.id: row.verdict for row in desk.rows(schema.events)}
+    verdicts = {row.id: row.verdict for row in rig.rows(schema.events)}
     assert {one.event_id: one.verdict for one in found} == verdicts
 
 
-def test_each_goal_is_foretold_with_its_state(desk):
-    assert goals(previewed(desk)) == [
+def test_each_goal_is_foretold_with_its_state(rig):
+    assert goals(previewed(rig)) == [
         (1, "bought", "known", "pending"),
         (1, "again", "new", "pending"),
         (2, "bought", "known", "pending"),
@@ -94,34 +94,34 @@ def test_each_goal_is_foretold_with_its_state(desk):
     ]
 
 
-def test_nothing_is_changed(desk):
-    before = everything(desk.store)
-    assert previewed(desk)
-    assert everything(desk.store) == before
+def test_nothing_is_changed(rig):
+    before = everything(rig.store)
+    assert previewed(rig)
+    assert everything(rig.store) == before
 
 
-def test_a_goal_that_has_grown_too_old_is_not_sent(desk, clock):
+def test_a_goal_that_has_grown_too_old_is_not_sent(rig, clock):
     clock.advance(30 * DAY)
-    (one,) = previewed(desk, 6)
+    (one,) = previewed(rig, 6)
     assert [(goal.name, goal.state.value) for goal in one.goals] == [("recovered", "expired")]
 
 
-def test_a_goal_without_a_visitor_that_would_find_one_takes_it(desk):
-    desk.route(thing("charge.refunded", "ch_2"))
-    with desk.store.write() as conn:
+def test_a_goal_without_a_visitor_that_would_find_one_takes_it(rig):
+    rig.route(thing("charge.refunded", "ch_2"))
+    with rig.store.write() as conn:
         conn.execute(update(schema.goals).where(schema.goals.c.name == "refund").values(state="unattributed"))
         body = json.dumps(thing("charge.refunded", "ch_2", ALICE)).encode()
         conn.execute(update(schema.events).where(schema.events.c.id == 4).values(body=body))
-    (one,) = previewed(desk, 4)
+    (one,) = previewed(rig, 4)
     assert [(goal.outcome, goal.state.value, goal.visitor) for goal in one.goals] == [("merged", "pending", ALICE)]
 
 
-def test_an_event_that_would_not_be_routed_says_why(desk):
-    waiting = desk.put(thing("price.created", "p_2"))
-    with desk.store.write() as conn:
+def test_an_event_that_would_not_be_routed_says_why(rig):
+    waiting = rig.put(thing("price.created", "p_2"))
+    with rig.store.write() as conn:
         conn.execute(update(schema.events).where(schema.events.c.id == 1).values(body=None))
-    assert [one.refused for one in previewed(desk, 1, waiting, 8)] == [replay.GONE, None, replay.WAITS]
-    assert previewed(desk, 8)[0].verdict == "unmatched"
+    assert [one.refused for one in previewed(rig, 1, waiting, 8)] == [replay.GONE, None, replay.WAITS]
+    assert previewed(rig, 8)[0].verdict == "unmatched"
 
 
 # ---------------------------------------------------------------------------------------------------- the command
@@ -132,9 +132,9 @@ def command(sqlite_store, clock, sqlite_url, tmp_path, monkeypatch, capfd):
     from bridge.store.clock import system_ms
 
     clock.set(system_ms())
-    desk = Desk(sqlite_store, clock, {"stripe.yaml": OLD})
-    desk.route(*(happened() for happened in HAPPENED))
-    with desk.store.write() as conn:
+    rig = Rig(sqlite_store, clock, {"stripe.yaml": OLD})
+    rig.route(*(happened() for happened in HAPPENED))
+    with rig.store.write() as conn:
         moved = update(schema.events).where(schema.events.c.id <= 2)
         conn.execute(moved.values(received_at_ms=clock.now_ms - 2 * HOUR))
     (tmp_path / "mappings").mkdir()

@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from identity_kit import ALICE, BOB, DAY, SECRETS, Desk, stripe_event
+from identity_kit import ALICE, BOB, DAY, SECRETS, Rig, stripe_event
 from sqlalchemy import update
 
 from bridge import identity
@@ -35,45 +35,45 @@ def checkout(name, amount=4900, visitor=ALICE, currency="usd", **more):
 
 
 @pytest.fixture
-def desk(store, clock):
-    return Desk(store, clock, {"stripe.yaml": RULES})
+def rig(store, clock):
+    return Rig(store, clock, {"stripe.yaml": RULES})
 
 
 def of(found, *names):
     return [tuple(getattr(one, name) for name in names) for one in found]
 
 
-def test_goals_are_counted_by_source_rule_and_day(desk, clock):
-    desk.route(checkout("cs_1"))
+def test_goals_are_counted_by_source_rule_and_day(rig, clock):
+    rig.route(checkout("cs_1"))
     clock.advance(DAY)
-    desk.route(checkout("cs_2"), checkout("cs_3"), stripe_event("price.created", {"object": "price", "id": "p_1"}))
-    found = reports.report(desk.store, clock.now_ms - 7 * DAY)
+    rig.route(checkout("cs_2"), checkout("cs_3"), stripe_event("price.created", {"object": "price", "id": "p_1"}))
+    found = reports.report(rig.store, clock.now_ms - 7 * DAY)
     assert of(found.rules, "source", "rule", "goals") == [("stripe", "bought", 3), ("stripe", "seen", 1)]
     assert len(found.days) == 8
     assert [found.rules[0].days[day] for day in found.days[-2:]] == [1, 2]
     assert (found.goals, dict(found.states)) == (4, {"pending": 3, "unattributed": 1})
-    assert reports.report(desk.store, clock.now_ms - 1_000).goals == 3, "only what was made since then"
+    assert reports.report(rig.store, clock.now_ms - 1_000).goals == 3, "only what was made since then"
 
 
-def test_of_each_source_it_is_told_what_visitors_were_found_through(desk):
-    source = desk.rules.sources["stripe"]
-    with desk.store.write() as conn:
-        parking.bind(conn, identity.key(source, "session", "cs_2"), ALICE, desk.settings)
-    desk.route(checkout("cs_1"), checkout("cs_2", visitor=None), checkout("cs_3", visitor=None))
-    found = reports.report(desk.store, 0)
+def test_of_each_source_it_is_told_what_visitors_were_found_through(rig):
+    source = rig.rules.sources["stripe"]
+    with rig.store.write() as conn:
+        parking.bind(conn, identity.key(source, "session", "cs_2"), ALICE, rig.settings)
+    rig.route(checkout("cs_1"), checkout("cs_2", visitor=None), checkout("cs_3", visitor=None))
+    found = reports.report(rig.store, 0)
     assert found.through == {"stripe": {"event": 1, "by-hand": 1}}
     assert (found.rules[0].with_visitor, found.rules[0].goals) == (2, 3)
 
 
-def test_money_is_told_per_currency_with_and_without_a_visitor(desk):
-    desk.route(
+def test_money_is_told_per_currency_with_and_without_a_visitor(rig):
+    rig.route(
         checkout("cs_1", 4900),
         checkout("cs_2", 1010),
         checkout("cs_3", 999, visitor=None),
         checkout("cs_4", 500, currency="jpy"),
         checkout("cs_5", None),
     )
-    found = reports.report(desk.store, 0)
+    found = reports.report(rig.store, 0)
     bought = [(one.currency, one.with_visitor, one.without_visitor) for one in found.money]
     assert bought == [
         ("JPY", reports.Sum(1, Decimal(500)), reports.Sum()),
@@ -83,8 +83,8 @@ def test_money_is_told_per_currency_with_and_without_a_visitor(desk):
     assert found.sales[1].without_visitor == reports.Sum(1, Decimal("9.99"))
 
 
-def test_a_refund_is_no_sale(desk):
-    desk.route(
+def test_a_refund_is_no_sale(rig):
+    rig.route(
         stripe_event(
             "charge.refunded",
             {
@@ -96,7 +96,7 @@ def test_a_refund_is_no_sale(desk):
             },
         )
     )
-    found = reports.report(desk.store, 0)
+    found = reports.report(rig.store, 0)
     assert (of(found.money, "rule", "currency"), found.sales) == ([("refund", "USD")], ())
     assert found.money[0].with_visitor == reports.Sum(1, Decimal("-9.00")), "it goes back"
 
@@ -111,10 +111,10 @@ goals:
 
 
 def test_what_a_bank_takes_back_is_negative_once_and_what_is_won_again_is_not(store, clock):
-    desk = Desk(store, clock, {"stripe.yaml": DISPUTES})
+    rig = Rig(store, clock, {"stripe.yaml": DISPUTES})
     disputed = {"object": "dispute", "id": "dp_1", "amount": 900, "currency": "usd"}
-    desk.route(*(stripe_event(f"charge.dispute.{what}", disputed) for what in ("created", "closed")))
-    money = {one.rule: one.without_visitor.amount for one in reports.report(desk.store, 0).money}
+    rig.route(*(stripe_event(f"charge.dispute.{what}", disputed) for what in ("created", "closed")))
+    money = {one.rule: one.without_visitor.amount for one in reports.report(rig.store, 0).money}
     assert money == {"dispute": Decimal("-9.00"), "dispute_won": Decimal("9.00")}
 
 
@@ -127,9 +127,9 @@ def test_a_sale_that_two_rules_count_is_one_sale(store, clock):
     metadata: {amount: "{value.amount}", currency: usd}
 """
     )
-    desk = Desk(store, clock, {"stripe.yaml": twice})
-    desk.route(checkout("cs_1", 4900), checkout("cs_2", 1010, visitor=None))
-    found = reports.report(desk.store, 0)
+    rig = Rig(store, clock, {"stripe.yaml": twice})
+    rig.route(checkout("cs_1", 4900), checkout("cs_2", 1010, visitor=None))
+    found = reports.report(rig.store, 0)
     assert of(found.money, "rule", "currency") == [("bought", "USD"), ("whale", "USD")]
     (sales,) = found.sales
     assert sales.with_visitor == reports.Sum(1, Decimal("49.00"))
@@ -145,8 +145,8 @@ def test_the_sales_without_a_visitor_are_those_of_the_report_without_reading_the
     metadata: {amount: "{value.amount}", currency: "{data.object.currency}"}
 """
     )
-    desk = Desk(store, clock, {"stripe.yaml": twice})
-    desk.route(
+    rig = Rig(store, clock, {"stripe.yaml": twice})
+    rig.route(
         checkout("cs_1", 4900),
         checkout("cs_2", 1010, visitor=None),
         checkout("cs_3", 999, visitor=None),
@@ -171,11 +171,11 @@ goals:
     id: back
     event: invoice.voided
 """
-    desk = Desk(store, clock, {"stripe.yaml": paid})
+    rig = Rig(store, clock, {"stripe.yaml": paid})
     visitor = {"datafast_visitor_id": ALICE}
     for kind in ("invoice.paid", "invoice.voided"):
-        desk.route(stripe_event(kind, {"object": "invoice", "id": "in_1", "metadata": visitor}))
-    found = reports.report(desk.store, 0)
+        rig.route(stripe_event(kind, {"object": "invoice", "id": "in_1", "metadata": visitor}))
+    found = reports.report(rig.store, 0)
     assert of(found.rules, "rule", "kind", "goals") == [("back", "payment", 1), ("money", "payment", 1)]
     assert [(one.rule, one.with_visitor.amount) for one in found.money] == [
         ("back", Decimal("-2.50")),
@@ -185,42 +185,42 @@ goals:
 
 
 def test_of_rehearsals_it_is_told_how_many_have_a_visitor(store, clock):
-    desk = Desk(store, clock, {"stripe.yaml": RULES.replace("once_per: data.object.id,", "enabled: dry,", 1)})
-    desk.route(checkout("cs_1"), checkout("cs_2", visitor=None))
-    found = reports.report(desk.store, 0)
+    rig = Rig(store, clock, {"stripe.yaml": RULES.replace("once_per: data.object.id,", "enabled: dry,", 1)})
+    rig.route(checkout("cs_1"), checkout("cs_2", visitor=None))
+    found = reports.report(rig.store, 0)
     assert (found.goals, found.dry, found.dry_named) == (0, 2, 1)
 
 
-def test_a_visitor_whom_datafast_never_knew_is_none(desk):
-    desk.route(checkout("cs_1"))
-    with desk.store.write() as conn:
+def test_a_visitor_whom_datafast_never_knew_is_none(rig):
+    rig.route(checkout("cs_1"))
+    with rig.store.write() as conn:
         conn.execute(update(schema.goals).values(state="rejected", reason="unknown_visitor", message="404"))
-    found = reports.report(desk.store, 0)
+    found = reports.report(rig.store, 0)
     assert found.money[0].without_visitor.goals == 1
     assert (found.rules[0].goals, found.rules[0].with_visitor) == (1, 0)
     assert of(found.failures, "state", "reason", "goals", "message") == [("rejected", "unknown_visitor", 1, "404")]
 
 
-def test_tests_and_rehearsals_are_counted_apart(desk):
-    desk.route(checkout("cs_1", live=False), checkout("cs_2"))
-    found = reports.report(desk.store, 0)
+def test_tests_and_rehearsals_are_counted_apart(rig):
+    rig.route(checkout("cs_1", live=False), checkout("cs_2"))
+    found = reports.report(rig.store, 0)
     assert (found.goals, found.test) == (1, 1)
 
 
-def test_what_waits_is_told_whenever_it_was_made(desk, clock):
-    desk.route(checkout("cs_1"), checkout("cs_2"))
+def test_what_waits_is_told_whenever_it_was_made(rig, clock):
+    rig.route(checkout("cs_1"), checkout("cs_2"))
     clock.advance(30 * DAY)
-    found = reports.report(desk.store, clock.now_ms - DAY)
+    found = reports.report(rig.store, clock.now_ms - DAY)
     assert (found.goals, of(found.waiting, "state", "goals")) == (0, [("pending", 2)])
 
 
-def test_pages_of_goals_do_not_show(desk, clock, monkeypatch):
+def test_pages_of_goals_do_not_show(rig, clock, monkeypatch):
     for number in range(6):
-        desk.route(checkout(f"cs_{number}"))
+        rig.route(checkout(f"cs_{number}"))
         clock.advance(number % 2)
-    whole = reports.report(desk.store, 0)
+    whole = reports.report(rig.store, 0)
     monkeypatch.setattr(tallies, "_PAGE", 2)
-    assert reports.report(desk.store, 0) == whole
+    assert reports.report(rig.store, 0) == whole
     assert whole.goals == 6
 
 
@@ -229,9 +229,9 @@ def test_pages_of_goals_do_not_show(desk, clock, monkeypatch):
 
 @pytest.fixture
 def command(sqlite_store, clock, sqlite_url, tmp_path, monkeypatch, capfd):
-    desk = Desk(sqlite_store, clock, {"stripe.yaml": RULES})
-    desk.route(checkout("cs_1"), checkout("cs_2", 1_240_00, visitor=None))
-    with desk.store.write() as conn:  # the command's clock is the machine's
+    rig = Rig(sqlite_store, clock, {"stripe.yaml": RULES})
+    rig.route(checkout("cs_1"), checkout("cs_2", 1_240_00, visitor=None))
+    with rig.store.write() as conn:  # the command's clock is the machine's
         from bridge.store.clock import system_ms
 
         conn.execute(update(schema.goals).values(created_at_ms=system_ms() - 60_000))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from identity_kit import ALICE, BOB, CAROL, DAY, HOUR, MINUTE, Desk, stripe_event
+from identity_kit import ALICE, BOB, CAROL, DAY, HOUR, MINUTE, Rig, stripe_event
 
 from bridge import store as bridge_store
 from bridge.model import Key
@@ -116,20 +116,20 @@ def opened(clock):
 
 def play(store, clock, batches):
     """Route batches of events a second apart, then let every grace pass."""
-    desk = Desk(store, clock)
+    rig = Rig(store, clock)
     for batch in batches:
-        desk.put_all(batch)
-        desk.route_all()
+        rig.put_all(batch)
+        rig.route_all()
         clock.advance(1_000)
-    desk.later(10 * MINUTE)
-    return desk
+    rig.later(10 * MINUTE)
+    return rig
 
 
-def side_by_side(desk, lives):
+def side_by_side(rig, lives):
     """Route many lives at once: each one's events in its order, one of each in every batch (few commits)."""
     for step in range(max(map(len, lives))):
-        desk.put_all([life[step] for life in lives if step < len(life)])
-        desk.route_all()
+        rig.put_all([life[step] for life in lives if step < len(life)])
+        rig.route_all()
 
 
 # --------------------------------------------------------------------------------------------------- all the orders
@@ -139,21 +139,21 @@ def side_by_side(desk, lives):
     "carrier", ["session", *(pytest.param(name, marks=pytest.mark.long) for name in ("invoice", "subscription"))]
 )
 def test_any_order_of_a_subscription_attributes_every_goal(carrier, quick, clock):
-    desk, orders = Desk(quick, clock), list(itertools.permutations(range(5)))
+    rig, orders = Rig(quick, clock), list(itertools.permutations(range(5)))
     lives = []
     for number, order in enumerate(orders):
         events = subscription(f"{number}x", ALICE, f"cus_{number}", carrier=carrier)
         lives.append([events[place] for place in order])
-    side_by_side(desk, lives)
-    desk.later(10 * MINUTE)
-    missed = [goal.once_key for goal in desk.goals() if (goal.visitor, goal.state) != (ALICE, "pending")]
+    side_by_side(rig, lives)
+    rig.later(10 * MINUTE)
+    missed = [goal.once_key for goal in rig.goals() if (goal.visitor, goal.state) != (ALICE, "pending")]
     assert missed == []
-    assert len(desk.goals()) == 4 * len(orders)
+    assert len(rig.goals()) == 4 * len(orders)
 
 
 @pytest.mark.long
 def test_two_purchases_of_one_customer_are_never_mixed_in_any_order(quick, clock):
-    rng, desk = random.Random(4), Desk(quick, clock)
+    rng, rig = random.Random(4), Rig(quick, clock)
     lives = []
     for number in range(100):
         order = subscription(f"{number}a", ALICE, f"cus_{number}")
@@ -161,10 +161,10 @@ def test_two_purchases_of_one_customer_are_never_mixed_in_any_order(quick, clock
         order *= rng.choice((1, 2))
         rng.shuffle(order)
         lives.append(order)
-    side_by_side(desk, lives)
-    desk.later(10 * MINUTE)
-    assert len(desk.goals()) == 100 * 8
-    for goal in desk.goals():
+    side_by_side(rig, lives)
+    rig.later(10 * MINUTE)
+    assert len(rig.goals()) == 100 * 8
+    for goal in rig.goals():
         thing = goal.once_key.removesuffix(":100")
         assert goal.visitor == (ALICE if thing.endswith("a") else BOB), goal.once_key
 
@@ -198,8 +198,8 @@ def test_any_order_in_any_batches_with_doubles_gives_the_same_goals(order, sizes
 def test_a_random_order_gives_the_same_on_postgresql(postgres_store, clock):
     events = subscription("a", ALICE, "cus_a") + subscription("b", BOB, "cus_b", carrier="subscription")
     random.Random(7).shuffle(events)
-    desk = play(postgres_store, clock, [[event] for event in events])
-    assert {(goal.name, goal.visitor) for goal in desk.goals()} == {
+    rig = play(postgres_store, clock, [[event] for event in events])
+    assert {(goal.name, goal.visitor) for goal in rig.goals()} == {
         (name, visitor) for name in ("purchase", "paid", "refund", "churned") for visitor in (ALICE, BOB)
     }
 
@@ -216,14 +216,14 @@ def test_two_routers_never_miss_each_other(seed, store, clock):
         for event in subscription(f"s{number}x", ALICE, f"cus_{number}", carrier=rng.choice(("session", "invoice")))
     ]
     rng.shuffle(events)
-    desk = Desk(store, clock)
-    desk.put_all(events)
-    routers = [desk.new_router() for _ in range(3)]
+    rig = Rig(store, clock)
+    rig.put_all(events)
+    routers = [rig.new_router() for _ in range(3)]
     failures = []
 
     def work(router):
         try:
-            while router.route_batch(desk.rules, desk.destinations, rng.randint(1, 3)):
+            while router.route_batch(rig.rules, rig.destinations, rng.randint(1, 3)):
                 pass
         except Exception as error:  # noqa: BLE001
             failures.append(error)
@@ -234,49 +234,49 @@ def test_two_routers_never_miss_each_other(seed, store, clock):
     for thread in threads:
         thread.join()
     assert failures == []
-    desk.route_all()
-    assert {(goal.state, goal.visitor) for goal in desk.goals()} == {("pending", ALICE)}
-    assert len(desk.goals()) == 24
+    rig.route_all()
+    assert {(goal.state, goal.visitor) for goal in rig.goals()} == {("pending", ALICE)}
+    assert len(rig.goals()) == 24
 
 
 def test_a_worker_waits_for_what_another_one_is_learning_of_the_same_thread_by_another_key(postgres_store, clock):
-    desk = Desk(postgres_store, clock)
-    desk.route(stripe_event("invoice.created", {"object": "invoice", "id": "in_1", "subscription": "sub_1"}))
+    rig = Rig(postgres_store, clock)
+    rig.route(stripe_event("invoice.created", {"object": "invoice", "id": "in_1", "subscription": "sub_1"}))
     invoice = Key("stripe:live:in_1", "invoice", "in_1")
-    desk.put(stripe_event("customer.subscription.deleted", {"object": "subscription", "id": "sub_1"}))
-    other = threading.Thread(target=desk.route_all)
+    rig.put(stripe_event("customer.subscription.deleted", {"object": "subscription", "id": "sub_1"}))
+    other = threading.Thread(target=rig.route_all)
     with postgres_store.write() as conn:
-        parking.bind(conn, invoice, ALICE, desk.settings)
+        parking.bind(conn, invoice, ALICE, rig.settings)
         other.start()
         other.join(0.5)  # without its turn it would look now, find nobody, and park the goal for ever
     other.join()
-    assert desk.visitors() == {"churned": ALICE}
+    assert rig.visitors() == {"churned": ALICE}
 
 
 # ------------------------------------------------------------------------------------------------------ weak keys
 
 
 def test_a_customer_answers_only_after_the_grace_and_only_where_the_thread_is_silent(store, clock):
-    desk = Desk(store, clock)
-    desk.route(session("cs_1", customer="cus_1", subscription="sub_1", metadata={"datafast_visitor_id": ALICE}))
+    rig = Rig(store, clock)
+    rig.route(session("cs_1", customer="cus_1", subscription="sub_1", metadata={"datafast_visitor_id": ALICE}))
     lone = stripe_event(
         "charge.refunded", {"object": "charge", "id": "ch_9", "customer": "cus_1", "amount_refunded": 1}
     )
-    desk.route(lone)
-    assert desk.visitors()["refund"] is None
-    desk.later(2 * MINUTE - 1)
-    assert desk.visitors()["refund"] is None
-    desk.later(1)
-    assert desk.visitors()["refund"] == ALICE
-    (goal,) = [goal for goal in desk.goals() if goal.name == "refund"]
+    rig.route(lone)
+    assert rig.visitors()["refund"] is None
+    rig.later(2 * MINUTE - 1)
+    assert rig.visitors()["refund"] is None
+    rig.later(1)
+    assert rig.visitors()["refund"] == ALICE
+    (goal,) = [goal for goal in rig.goals() if goal.name == "refund"]
     assert '"by": "customer"' in goal.provenance
     assert goal.state == "pending"
 
 
 def test_the_own_thread_wins_within_the_grace(store, clock):
-    desk = Desk(store, clock)
-    desk.route(session("cs_1", customer="cus_1", subscription="sub_1", metadata={"datafast_visitor_id": ALICE}))
-    desk.route(
+    rig = Rig(store, clock)
+    rig.route(session("cs_1", customer="cus_1", subscription="sub_1", metadata={"datafast_visitor_id": ALICE}))
+    rig.route(
         stripe_event(
             "charge.refunded",
             {
@@ -289,51 +289,51 @@ def test_the_own_thread_wins_within_the_grace(store, clock):
         )
     )
     clock.advance(MINUTE)
-    desk.route(session("cs_9", payment_intent="pi_9", customer="cus_1", metadata={"datafast_visitor_id": BOB}))
-    desk.later(HOUR)
-    assert desk.visitors()["refund"] == BOB
+    rig.route(session("cs_9", payment_intent="pi_9", customer="cus_1", metadata={"datafast_visitor_id": BOB}))
+    rig.later(HOUR)
+    assert rig.visitors()["refund"] == BOB
 
 
 def test_the_grace_does_not_end_while_an_event_that_came_within_it_waits_to_be_routed(store, clock):
-    desk = Desk(store, clock)
-    desk.route(session("cs_1", customer="cus_1", subscription="sub_1", metadata={"datafast_visitor_id": ALICE}))
+    rig = Rig(store, clock)
+    rig.route(session("cs_1", customer="cus_1", subscription="sub_1", metadata={"datafast_visitor_id": ALICE}))
     refund = {"object": "charge", "id": "ch_9", "payment_intent": "pi_9", "customer": "cus_1", "amount_refunded": 1}
-    desk.route(stripe_event("charge.refunded", refund))
+    rig.route(stripe_event("charge.refunded", refund))
     clock.advance(MINUTE)
-    desk.put(session("cs_9", payment_intent="pi_9", customer="cus_1", metadata={"datafast_visitor_id": BOB}))
-    desk.later(DAY)  # nothing was routed meanwhile: an outage of ours
-    assert desk.visitors()["refund"] is None
-    desk.route_all()
-    assert desk.visitors()["refund"] == BOB
+    rig.put(session("cs_9", payment_intent="pi_9", customer="cus_1", metadata={"datafast_visitor_id": BOB}))
+    rig.later(DAY)  # nothing was routed meanwhile: an outage of ours
+    assert rig.visitors()["refund"] is None
+    rig.route_all()
+    assert rig.visitors()["refund"] == BOB
 
 
 def test_a_customers_visitor_is_the_latest_not_after_the_event_else_the_earliest(store, clock):
-    desk = Desk(store, clock)
+    rig = Rig(store, clock)
     for number, (visitor, at_s) in enumerate(((BOB, START_S + 100), (ALICE, START_S))):
-        desk.route(
+        rig.route(
             _at(at_s, session(f"cs_{number}", customer="cus_1", metadata={"datafast_visitor_id": visitor})),
         )
     for at_s, visitor in ((START_S + 50, ALICE), (START_S + 100, BOB), (START_S + 500, BOB), (START_S - 5, ALICE)):
         body = _at(at_s, stripe_event("customer.updated", {"object": "customer", "id": "cus_1"}))
-        desk.route(body)
-        assert [goal.visitor for goal in desk.goals() if goal.once_key.endswith(f"{body['id']}:profile")] == [visitor]
+        rig.route(body)
+        assert [goal.visitor for goal in rig.goals() if goal.once_key.endswith(f"{body['id']}:profile")] == [visitor]
 
 
 def test_the_first_visitor_of_a_customer_counts_when_the_setting_says_so(store, clock):
-    desk = Desk(store, clock, BRIDGE_CUSTOMER_VISITOR="first")
+    rig = Rig(store, clock, BRIDGE_CUSTOMER_VISITOR="first")
     for number, (visitor, at_s) in enumerate(((BOB, START_S + 100), (ALICE, START_S))):
-        desk.route(_at(at_s, session(f"cs_{number}", customer="cus_1", metadata={"datafast_visitor_id": visitor})))
-    desk.route(_at(START_S + 500, stripe_event("customer.updated", {"object": "customer", "id": "cus_1"})))
-    assert desk.visitors()["profile"] == ALICE
+        rig.route(_at(at_s, session(f"cs_{number}", customer="cus_1", metadata={"datafast_visitor_id": visitor})))
+    rig.route(_at(START_S + 500, stripe_event("customer.updated", {"object": "customer", "id": "cus_1"})))
+    assert rig.visitors()["profile"] == ALICE
 
 
 def test_an_event_that_was_routed_after_its_grace_asks_the_customer_at_once_and_not_at_the_end_of_its_wait(
     store, clock
 ):
-    desk = Desk(store, clock)
-    desk.route(session("cs_1", customer="cus_1", subscription="sub_1", metadata={"datafast_visitor_id": ALICE}))
-    desk.put(stripe_event("charge.refunded", {"object": "charge", "id": "ch_9", "customer": "cus_1"}))
+    rig = Rig(store, clock)
+    rig.route(session("cs_1", customer="cus_1", subscription="sub_1", metadata={"datafast_visitor_id": ALICE}))
+    rig.put(stripe_event("charge.refunded", {"object": "charge", "id": "ch_9", "customer": "cus_1"}))
     clock.advance(10 * MINUTE)  # an outage of ours
-    desk.route_all()
-    desk.later(0)
-    assert desk.visitors()["refund"] == ALICE
+    rig.route_all()
+    rig.later(0)
+    assert rig.visitors()["refund"] == ALICE

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from identity_kit import ALICE, SECRETS, Desk, rule_set, settings, stripe_event
+from identity_kit import ALICE, SECRETS, Rig, rule_set, settings, stripe_event
 from sqlalchemy import update
 
 from bridge import rules
@@ -39,23 +39,23 @@ def sale(number, **more):
 
 
 @pytest.fixture
-def desk(store, clock):
-    made = Desk(store, clock, {"stripe.yaml": written()})
+def rig(store, clock):
+    made = Rig(store, clock, {"stripe.yaml": written()})
     made.route(*(sale(number) for number in range(11)), sale(11, metadata={"datafast_visitor_id": ALICE, "tier": "x"}))
     made.route(stripe_event("price.created", {"object": "price", "id": "p_1", "nickname": "n"}))
     return made
 
 
-def told(desk, text, name="stripe.yaml"):
+def told(rig, text, name="stripe.yaml"):
     """As `check` finds it, and as `backtest` does, which has shown all events to the search before."""
     rules = rule_set({name: text})
-    search = Search(desk.store, rules, settings())
-    preparer = stored.preparer(desk.store, rules, settings())
-    with desk.store.read() as conn:
+    search = Search(rig.store, rules, settings())
+    preparer = stored.preparer(rig.store, rules, settings())
+    with rig.store.read() as conn:
         span = history.span(conn, 0)
-    for event in (event for page in stored.pages(desk.store, span) for event in page):
+    for event in (event for page in stored.pages(rig.store, span) for event in page):
         search.see(preparer.read(event))
-    found = unseen(desk.store, rules, settings())
+    found = unseen(rig.store, rules, settings())
     assert search.unseen() == found
     return [one.line for one in found]
 
@@ -91,15 +91,15 @@ UNSEEN = [
 ]  # fmt: skip
 
 
-def test_a_path_that_no_event_has_is_told_with_the_one_that_was_meant(desk):
+def test_a_path_that_no_event_has_is_told_with_the_one_that_was_meant(rig):
     for text, place, path, meant in UNSEEN:
         sentence = f"{path} was never seen in 12 events of checkout.session.completed"
         advice = f'; did you mean "{meant}"?' if meant else ""
-        assert told(desk, text) == [f"mappings/stripe.yaml:{place}: {sentence}{advice}"]
+        assert told(rig, text) == [f"mappings/stripe.yaml:{place}: {sentence}{advice}"]
 
 
-def test_of_alternatives_all_are_told_together(desk):
-    (line,) = told(desk, written(metadata='a: "{data.object.foo or data.object.bar}"'))
+def test_of_alternatives_all_are_told_together(rig):
+    (line,) = told(rig, written(metadata='a: "{data.object.foo or data.object.bar}"'))
     assert ": data.object.foo or data.object.bar were never seen in 12 events" in line
 
 
@@ -124,37 +124,37 @@ WITHOUT = [
 
 
 @pytest.mark.long
-def test_what_was_seen_once_or_is_declared_optional_is_not_told(desk):
+def test_what_was_seen_once_or_is_declared_optional_is_not_told(rig):
     for metadata in OPTIONAL:
-        assert told(desk, written(metadata=metadata)) == [], metadata
+        assert told(rig, written(metadata=metadata)) == [], metadata
 
 
 @pytest.mark.long
-def test_a_condition_that_holds_without_its_path_is_not_told(desk):
+def test_a_condition_that_holds_without_its_path_is_not_told(rig):
     for when in WITHOUT:
-        assert told(desk, written(when=when)) == [], when
+        assert told(rig, written(when=when)) == [], when
 
 
-def test_rules_for_types_that_never_came_and_rules_that_are_off_are_left_alone(desk):
+def test_rules_for_types_that_never_came_and_rules_that_are_off_are_left_alone(rig):
     other = written(metadata='a: "{data.object.nope}"').replace("checkout.session.completed", "invoice.paid")
-    assert told(desk, other) == []
-    assert told(desk, written(metadata='a: "{data.object.nope}"') + "    enabled: false\n") == []
+    assert told(rig, other) == []
+    assert told(rig, written(metadata='a: "{data.object.nope}"') + "    enabled: false\n") == []
 
 
-def test_of_several_types_one_is_enough(desk):
+def test_of_several_types_one_is_enough(rig):
     both = written(when="data.object.nickname: {exists: true}")
     both = both.replace("event: checkout.session.completed", "event: [checkout.session.completed, price.created]")
-    assert told(desk, both) == []
-    (line,) = told(desk, both.replace("nickname", "nicknam"))
+    assert told(rig, both) == []
+    (line,) = told(rig, both.replace("nickname", "nicknam"))
     assert "never seen in 13 events of price.created or checkout.session.completed; did you mean" in line
 
 
-def test_what_a_shipped_file_names_is_never_told(desk):
-    assert told(desk, "extends: stripe\nuse: [purchase, refund]\n") == []
-    assert told(desk, (rules.SHIPPED / "stripe.yaml").read_text("utf-8")) == []
+def test_what_a_shipped_file_names_is_never_told(rig):
+    assert told(rig, "extends: stripe\nuse: [purchase, refund]\n") == []
+    assert told(rig, (rules.SHIPPED / "stripe.yaml").read_text("utf-8")) == []
 
 
-def test_of_a_layer_its_own_lines_are_told(desk):
+def test_of_a_layer_its_own_lines_are_told(rig):
     layer = """extends: stripe
 visitor: data.object.metadata.visitr
 values: {team: "{data.object.metadata.team}"}
@@ -163,7 +163,7 @@ goals:
   - {id: purchase, metadata: {tier: "{data.object.metadata.tire}"}}
 """
     found = [
-        line.removeprefix("mappings/stripe.yaml:").split(" were ")[0].split(" was ")[0] for line in told(desk, layer)
+        line.removeprefix("mappings/stripe.yaml:").split(" were ")[0].split(" was ")[0] for line in told(rig, layer)
     ]
     assert found == [
         "2:10: data.object.metadata.visitr",
@@ -175,20 +175,20 @@ goals:
 
 @pytest.mark.long
 def test_of_very_many_events_the_newest_are_read(sqlite_store, clock):
-    desk = Desk(sqlite_store, clock, {"stripe.yaml": written()})
-    desk.put_all([sale(number) for number in range(EVENTS_MAX + 20)])
-    (line,) = told(desk, written(metadata='a: "{data.object.nope}"'))
+    rig = Rig(sqlite_store, clock, {"stripe.yaml": written()})
+    rig.put_all([sale(number) for number in range(EVENTS_MAX + 20)])
+    (line,) = told(rig, written(metadata='a: "{data.object.nope}"'))
     assert f"never seen in {EVENTS_MAX} events" in line
 
 
-def test_bodies_that_are_gone_are_not_counted(desk):
-    with desk.store.write() as conn:
+def test_bodies_that_are_gone_are_not_counted(rig):
+    with rig.store.write() as conn:
         conn.execute(update(schema.events).where(schema.events.c.id <= 10).values(body=None))
-    (line,) = told(desk, written(metadata='a: "{data.object.nope}"'))
+    (line,) = told(rig, written(metadata='a: "{data.object.nope}"'))
     assert "never seen in 2 events" in line
-    with desk.store.write() as conn:
+    with rig.store.write() as conn:
         conn.execute(update(schema.events).values(body=None))
-    assert told(desk, written(metadata='a: "{data.object.nope}"')) == []
+    assert told(rig, written(metadata='a: "{data.object.nope}"')) == []
 
 
 # ---------------------------------------------------------------------------------------------------- the commands
@@ -196,9 +196,9 @@ def test_bodies_that_are_gone_are_not_counted(desk):
 
 @pytest.fixture
 def command(sqlite_store, clock, sqlite_url, tmp_path, monkeypatch, capfd):
-    desk = Desk(sqlite_store, clock, {"stripe.yaml": written()})
-    desk.route(*(sale(number) for number in range(3)))
-    with desk.store.write() as conn:  # the command's clock is the machine's
+    rig = Rig(sqlite_store, clock, {"stripe.yaml": written()})
+    rig.route(*(sale(number) for number in range(3)))
+    with rig.store.write() as conn:  # the command's clock is the machine's
         conn.execute(update(schema.events).values(received_at_ms=4_000_000_000_000))
     (tmp_path / "mappings").mkdir()
     (tmp_path / "mappings/stripe.yaml").write_text(written(metadata='plan: "{data.object.metadta.plan}"'))

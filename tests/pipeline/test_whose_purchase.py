@@ -6,7 +6,7 @@ import itertools
 import json
 
 import pytest
-from identity_kit import ALICE, BOB, CAROL, MINUTE, Desk, stripe_event
+from identity_kit import ALICE, BOB, CAROL, MINUTE, Rig, stripe_event
 
 from bridge.identity import sentences
 from bridge.identity.choice import FoundVisitor
@@ -15,13 +15,13 @@ DAVE = "00000000-0000-4000-8000-00000000000d"
 
 
 @pytest.fixture
-def desk(store, clock):
-    return Desk(store, clock)
+def rig(store, clock):
+    return Rig(store, clock)
 
 
 @pytest.fixture
 def quick(sqlite_store, clock):
-    return Desk(sqlite_store, clock)
+    return Rig(sqlite_store, clock)
 
 
 def session(number, visitor=None, customer="cus_1", at_s=1_789_990_000, **fields):
@@ -40,8 +40,8 @@ def dispute(number, at_s=1_789_990_200):
     return stripe_event("charge.dispute.created", thing, at_s=at_s)
 
 
-def of_dispute(desk):
-    (goal,) = [goal for goal in desk.goals() if goal.name == "dispute"]
+def of_dispute(rig):
+    (goal,) = [goal for goal in rig.goals() if goal.name == "dispute"]
     return goal
 
 
@@ -56,43 +56,43 @@ def test_a_dispute_finds_its_visitor_through_the_customer_of_its_purchase_in_any
 
 
 @pytest.mark.parametrize("last", [0, 1])
-def test_what_comes_after_the_grace_wakes_it(desk, last):
+def test_what_comes_after_the_grace_wakes_it(rig, last):
     told = [session("a", ALICE), charge("b")]
-    desk.route(told[1 - last], dispute("b"))
-    desk.later(3 * MINUTE)
-    assert of_dispute(desk).state == "parked"
-    desk.route(told[last])
-    assert (of_dispute(desk).state, of_dispute(desk).visitor) == ("pending", ALICE)
+    rig.route(told[1 - last], dispute("b"))
+    rig.later(3 * MINUTE)
+    assert of_dispute(rig).state == "parked"
+    rig.route(told[last])
+    assert (of_dispute(rig).state, of_dispute(rig).visitor) == ("pending", ALICE)
 
 
-def test_a_merge_brings_the_customer_of_the_other_thread(desk):
-    desk.route(session("a", ALICE), charge("b"))
+def test_a_merge_brings_the_customer_of_the_other_thread(rig):
+    rig.route(session("a", ALICE), charge("b"))
     thing = {"object": "dispute", "id": "du_1", "payment_intent": "pi_other"}
-    desk.route(stripe_event("charge.dispute.created", thing))
-    desk.later(3 * MINUTE)
-    assert of_dispute(desk).state == "parked"
+    rig.route(stripe_event("charge.dispute.created", thing))
+    rig.later(3 * MINUTE)
+    assert of_dispute(rig).state == "parked"
     payment = {
         "object": "invoice_payment",
         "invoice": "in_1",
         "payment": {"payment_intent": "pi_other", "charge": "ch_b"},
     }
-    desk.route(stripe_event("invoice_payment.paid", payment))
-    assert of_dispute(desk).visitor == ALICE
+    rig.route(stripe_event("invoice_payment.paid", payment))
+    assert of_dispute(rig).visitor == ALICE
 
 
-def test_why_says_which_customer_it_was(desk):
-    desk.route(session("a", ALICE), charge("b"), dispute("b"))
-    desk.later(3 * MINUTE)
-    said = sentences.provenance(FoundVisitor.from_json(json.loads(of_dispute(desk).provenance)))
+def test_why_says_which_customer_it_was(rig):
+    rig.route(session("a", ALICE), charge("b"), dispute("b"))
+    rig.later(3 * MINUTE)
+    said = sentences.provenance(FoundVisitor.from_json(json.loads(of_dispute(rig).provenance)))
     assert "customer cus_1, seen with the purchase of ch_b, learned from" in said
 
 
 @pytest.mark.parametrize(("other", "state"), [(ALICE, "pending"), (BOB, "parked"), (None, "parked")])
-def test_several_customers_answer_only_if_all_are_of_one_mind(desk, other, state):
-    desk.route(session("a", ALICE, "cus_1"), session("c", other, "cus_2"), charge("b", "cus_1"), charge("b", "cus_2"))
-    desk.route(dispute("b"))
-    desk.later(3 * MINUTE)
-    assert of_dispute(desk).state == state
+def test_several_customers_answer_only_if_all_are_of_one_mind(rig, other, state):
+    rig.route(session("a", ALICE, "cus_1"), session("c", other, "cus_2"), charge("b", "cus_1"), charge("b", "cus_2"))
+    rig.route(dispute("b"))
+    rig.later(3 * MINUTE)
+    assert of_dispute(rig).state == state
 
 
 # ------------------------------------------------------------------------------------- a subscription of many visitors
@@ -113,12 +113,12 @@ VISITORS = (ALICE, BOB, CAROL, DAVE)
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_one_customers_subscription_keeps_linking_however_many_visitors_it_had(desk, at_once):
+def test_one_customers_subscription_keeps_linking_however_many_visitors_it_had(rig, at_once):
     changes = [subscription(1, who, 1_789_000_000 + 100 * n) for n, who in enumerate(VISITORS)]
-    desk.route(*changes, ended(1, 1_789_000_250), at_once=at_once)
-    (goal,) = [goal for goal in desk.goals() if goal.name == "churned"]
+    rig.route(*changes, ended(1, 1_789_000_250), at_once=at_once)
+    (goal,) = [goal for goal in rig.goals() if goal.name == "churned"]
     assert goal.visitor == CAROL  # the latest not after it
-    assert stopped(desk) == []
+    assert stopped(rig) == []
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4)))[::3])
@@ -139,12 +139,12 @@ def test_it_stops_too_when_only_the_fourth_event_is_another_customers(quick, ord
     assert stopped(quick) == ["sub_1"]
 
 
-def test_a_key_whose_events_name_no_customer_stops_as_ever(desk):
-    desk.route(*(subscription(1, who, 1_789_000_000 + n, None) for n, who in enumerate(VISITORS[:3])))
-    assert stopped(desk) == ["sub_1"]
+def test_a_key_whose_events_name_no_customer_stops_as_ever(rig):
+    rig.route(*(subscription(1, who, 1_789_000_000 + n, None) for n, who in enumerate(VISITORS[:3])))
+    assert stopped(rig) == ["sub_1"]
 
 
-def stopped(desk):
+def stopped(rig):
     from bridge.store import schema
 
-    return [row.ref for row in desk.rows(schema.link_keys, schema.link_keys.c.stopped_at_ms.is_not(None))]
+    return [row.ref for row in rig.rows(schema.link_keys, schema.link_keys.c.stopped_at_ms.is_not(None))]

@@ -169,7 +169,7 @@ def test_what_nobody_can_tell_is_held_even_where_doubts_are_sent_again(sending):
     assert "a backup was restored" in sending.row(goal).message
     assert sending.website.asked("POST") == []
     sending.website.failure = None
-    sending.restore(hours=0)  # the key was mended, and the command was run again
+    sending.restore(hours=0)  # the key was fixed, and the command was run again
     sending.store.run(lambda conn: actions.retry(conn, goal))
     looks = len(sending.website.asked("GET"))
     sending.settled()

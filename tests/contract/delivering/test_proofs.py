@@ -6,7 +6,7 @@ import itertools
 import threading
 
 import pytest
-from identity_kit import ALICE, BOB, CAROL, DAY, MINUTE, Desk, stripe_event
+from identity_kit import ALICE, BOB, CAROL, DAY, MINUTE, Rig, stripe_event
 from sqlalchemy import select, update
 from structlog.testing import capture_logs
 from website import AWAY, Sending
@@ -28,24 +28,24 @@ class Shop:
 
     def __init__(self, store, clock, **environ):
         self.clock = clock
-        self.desk = Desk(store, clock, **environ)
+        self.rig = Rig(store, clock, **environ)
         self.sending = Sending(store, clock, **environ)
         self.website = self.sending.website
 
     def sell(self, number, **fields):
         thing = {"object": "checkout.session", "id": f"cs_{number}", "payment_intent": f"pi_{number}"} | fields
-        self.desk.route(stripe_event("checkout.session.completed", thing, at_s=self.clock.now_ms // 1000))
+        self.rig.route(stripe_event("checkout.session.completed", thing, at_s=self.clock.now_ms // 1000))
 
     def refund(self, number, **fields):
         thing = {"object": "charge", "id": f"ch_{number}", "payment_intent": f"pi_{number}", "amount_refunded": 1}
-        self.desk.route(stripe_event("charge.refunded", thing | fields, at_s=self.clock.now_ms // 1000))
+        self.rig.route(stripe_event("charge.refunded", thing | fields, at_s=self.clock.now_ms // 1000))
 
     def later(self, ms=5_000, *workers, nap_ms=0):
         self.sending.run_for(ms, *workers, nap_ms=nap_ms)
-        self.desk.later(0)
+        self.rig.later(0)
 
     def goal(self, name):
-        (found,) = [goal for goal in self.desk.goals() if goal.name == name]
+        (found,) = [goal for goal in self.rig.goals() if goal.name == name]
         return found
 
     def proofs(self):
@@ -77,7 +77,7 @@ def test_what_follows_the_purchase_finds_that_visitor_and_nobody_is_asked_twice(
     shop.later()
     shop.sell(2, client_reference_id=ALICE)
     shop.later()
-    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
+    assert {goal.visitor for goal in shop.rig.goals()} == {ALICE}
     assert shop.website.asked("GET") == [ALICE]
 
 
@@ -92,12 +92,12 @@ def test_one_whom_nobody_knows_is_no_visitor_and_the_goal_waits_for_a_link(shop)
     shop.website.known.add(ALICE)
     shop.refund(1, metadata={"datafast_visitor_id": ALICE})
     shop.later()
-    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
+    assert {goal.visitor for goal in shop.rig.goals()} == {ALICE}
     assert shop.sending.destination().unknown_visitors == "[]"
 
 
 def test_a_stranger_with_no_key_beside_it_waits_for_the_user_of_this_id(shop):
-    shop.desk.route(stripe_event("checkout.session.completed", {"client_reference_id": BOB, "object": "x"}))
+    shop.rig.route(stripe_event("checkout.session.completed", {"client_reference_id": BOB, "object": "x"}))
     shop.later()
     goal = shop.goal("purchase")
     assert (goal.state, goal.reason) == ("parked", None)
@@ -120,7 +120,7 @@ def test_the_prefix_needs_no_proof_and_anything_else_is_the_apps_own(shop):
     shop.later(1_000)
     assert shop.goal("purchase").state == "delivered"
     shop.sell(2, client_reference_id="user_42")
-    own = shop.desk.goals()[-1]
+    own = shop.rig.goals()[-1]
     assert (own.state, own.reason) == ("parked", None)
     assert "user user_42" in own.message
     assert shop.website.asked("GET") == []
@@ -129,8 +129,8 @@ def test_the_prefix_needs_no_proof_and_anything_else_is_the_apps_own(shop):
 def test_a_mapping_file_that_names_the_field_takes_it_as_it_is(store, clock):
     shop = Shop(store, clock)
     text = "provider: stripe\nvisitor: data.object.client_reference_id\ngoals:\n  - {goal: purchase, event: a.b}\n"
-    shop.desk = Desk(store, clock, {"stripe.yaml": text})
-    shop.desk.route(stripe_event("a.b", {"client_reference_id": ALICE, "object": "x"}))
+    shop.rig = Rig(store, clock, {"stripe.yaml": text})
+    shop.rig.route(stripe_event("a.b", {"client_reference_id": ALICE, "object": "x"}))
     assert shop.goal("purchase").visitor == ALICE
 
 
@@ -190,7 +190,7 @@ def test_two_workers_ask_once_and_a_vanished_one_is_followed_by_another(shop):
         shop.sell(number, client_reference_id=ALICE)
     shop.later(10_000, shop.sending.new_worker(), shop.sending.new_worker())
     assert shop.website.asked("GET") == [ALICE]
-    assert {goal.state for goal in shop.desk.goals()} == {"delivered"}
+    assert {goal.state for goal in shop.rig.goals()} == {"delivered"}
 
 
 def test_an_answer_is_remembered_over_a_restart_and_forgotten_with_the_key(shop):
@@ -204,7 +204,7 @@ def test_an_answer_is_remembered_over_a_restart_and_forgotten_with_the_key(shop)
     shop.website.known.add(BOB)
     shop.later(1_000)
     shop.later(10_000)
-    assert {goal.visitor for goal in shop.desk.goals()} == {BOB}
+    assert {goal.visitor for goal in shop.rig.goals()} == {BOB}
 
 
 def test_a_known_sale_does_not_wait_for_those_that_have_to_be_proved(shop):
@@ -219,7 +219,7 @@ def test_a_known_sale_does_not_wait_for_those_that_have_to_be_proved(shop):
 
 def test_a_rehearsal_asks_nobody(shop):
     thing = {"object": "checkout.session", "id": "cs_1", "client_reference_id": ALICE}
-    shop.desk.route(stripe_event("checkout.session.completed", thing, live=False))
+    shop.rig.route(stripe_event("checkout.session.completed", thing, live=False))
     shop.later()
     assert (shop.goal("purchase").state, shop.goal("purchase").visitor) == ("dry", None)
     assert shop.website.said == []
@@ -229,7 +229,7 @@ def test_a_wait_that_is_over_unproved_says_so(shop):
     shop.website.failure = AWAY
     shop.sell(1, client_reference_id=ALICE)
     shop.clock.advance(5 * DAY)
-    shop.desk.later(0)
+    shop.rig.later(0)
     goal = shop.goal("purchase")
     assert (goal.state, goal.to_prove) == ("unattributed", None)
     assert f"has not said in time whether it knows {ALICE}" in goal.message
@@ -243,7 +243,7 @@ def test_the_customer_answers_for_a_purchase_that_was_named_with_a_stranger_only
     shop.sell(2, customer="cus_1", metadata={"datafast_visitor_id": CAROL})
     shop.refund(1)
     shop.clock.advance(3 * MINUTE)
-    shop.desk.later(0)
+    shop.rig.later(0)
     assert shop.goal("refund").visitor == CAROL
 
 
@@ -254,10 +254,10 @@ def test_a_customer_met_later_wakes_what_follows_such_a_purchase(shop):
     shop.refund(1)
     shop.sell(2, customer="cus_1", metadata={"datafast_visitor_id": CAROL})
     shop.clock.advance(3 * MINUTE)
-    shop.desk.later(0)
+    shop.rig.later(0)
     assert shop.goal("refund").state == "parked"
     thing = {"object": "charge", "id": "ch_1", "payment_intent": "pi_1", "customer": "cus_1"}
-    shop.desk.route(stripe_event("charge.succeeded", thing, at_s=shop.clock.now_ms // 1000))
+    shop.rig.route(stripe_event("charge.succeeded", thing, at_s=shop.clock.now_ms // 1000))
     assert shop.goal("refund").visitor == CAROL
 
 
@@ -267,7 +267,7 @@ def test_a_wait_that_is_over_unproved_takes_the_visitor_that_is_known_otherwise(
     shop.refund(1, metadata={"datafast_visitor_id": CAROL})
     shop.sell(1, client_reference_id=BOB)
     shop.clock.advance(5 * DAY)
-    shop.desk.later(0)
+    shop.rig.later(0)
     goal = shop.goal("purchase")
     assert (goal.state, goal.visitor, goal.to_prove) == ("pending", CAROL, None)
 
@@ -297,7 +297,7 @@ def test_an_answer_that_comes_while_a_goal_turns_to_that_visitor_is_not_missed(s
     with store.write() as conn:
         statements.lock(conn)
         delivery_statements.settle_proof(conn, asked, known=True, again_in_ms=0, message=None)
-        parking.decide_proved(conn, "default", ALICE, shop.desk.settings)
+        parking.decide_proved(conn, "default", ALICE, shop.rig.settings)
         sender.start()
         sender.join(0.5)
     sender.join()
@@ -323,13 +323,13 @@ def test_ten_strangers_of_a_borrowed_field_are_an_alarm_until_the_website_knows_
     shop.later(30_000)
     (told,) = none_known(shop)
     assert "is this the key of the right website (DATAFAST_API_KEY)?" in told.detail
-    assert {goal.state for goal in shop.desk.goals()} == {"parked"}
+    assert {goal.state for goal in shop.rig.goals()} == {"parked"}
     shop.sending.key = "df_2"
     shop.website.known.update(strangers)
     shop.later(MINUTE)
     assert none_known(shop) == []
     shop.later(MINUTE)
-    assert {goal.state for goal in shop.desk.goals()} == {"delivered"}
+    assert {goal.state for goal in shop.rig.goals()} == {"delivered"}
 
 
 def test_one_whom_the_website_knows_ends_that_alarm_though_nothing_is_delivered(shop):
@@ -366,7 +366,7 @@ def test_strangers_of_a_borrowed_field_do_not_starve_a_known_visitor(shop):
 
 
 def test_a_wrong_key_gives_up_no_goal_that_has_nothing_but_a_stranger(shop):
-    shop.desk.route(stripe_event("checkout.session.completed", {"client_reference_id": BOB, "object": "x"}))
+    shop.rig.route(stripe_event("checkout.session.completed", {"client_reference_id": BOB, "object": "x"}))
     shop.later()
     assert shop.goal("purchase").state == "parked"
     shop.sending.key = "df_2"
@@ -377,7 +377,7 @@ def test_a_wrong_key_gives_up_no_goal_that_has_nothing_but_a_stranger(shop):
 
 
 def test_what_was_given_up_long_ago_stays_so_with_a_new_key(shop):
-    shop.desk.route(stripe_event("checkout.session.completed", {"client_reference_id": BOB, "object": "x"}))
+    shop.rig.route(stripe_event("checkout.session.completed", {"client_reference_id": BOB, "object": "x"}))
     shop.later()
     shop.clock.advance(8 * DAY)
     shop.sending.key = "df_2"

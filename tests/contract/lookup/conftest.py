@@ -1,9 +1,9 @@
-"""A desk that routes on a real database, a stand-in for Stripe, and the step that asks it."""
+"""A rig that routes on a real database, a stand-in for Stripe, and the step that asks it."""
 
 from __future__ import annotations
 
 import pytest
-from identity_kit import MINUTE, Desk
+from identity_kit import MINUTE, Rig
 
 from bridge.lookup.step import Lookup
 from bridge.sandbox import server
@@ -18,12 +18,12 @@ class Shop:
 
     def __init__(self, store, clock, sandbox, key=LIVE, **options):
         environ = {"STRIPE_API_KEY": key} | options.pop("environ", {})
-        self.desk = Desk(store, clock, **options, **environ)
+        self.rig = Rig(store, clock, **options, **environ)
         self.store, self.clock, self.stripe = store, clock, sandbox.stripe
         self.lookup = self.new_lookup(sandbox.url)
 
     def new_lookup(self, url, **options):
-        return Lookup(self.store, self.desk.settings, lambda: self.desk.rules, url=url, **options)
+        return Lookup(self.store, self.rig.settings, lambda: self.rig.rules, url=url, **options)
 
     def ask(self, lookup=None):
         """Ask all there is to ask now; a second goes by when the pace says so. How many questions."""
@@ -42,14 +42,14 @@ class Shop:
         return self.ask()
 
     def goal(self):
-        (found,) = self.desk.goals()
+        (found,) = self.rig.goals()
         return found
 
     def goals_of_visitor(self, visitor):
-        return sum(goal.visitor == visitor for goal in self.desk.goals())
+        return sum(goal.visitor == visitor for goal in self.rig.goals())
 
     def rows(self, table=schema.lookups):
-        return self.desk.rows(table)
+        return self.rig.rows(table)
 
     def outcomes(self):
         return {(row.key.rpartition(":")[2], row.question): row.outcome for row in self.rows()}

@@ -71,7 +71,7 @@ def dispute(number=1, **fields):
 
 def test_a_renewal_of_an_old_subscription_finds_the_session_and_says_so(shop):
     shop.stripe.seed([session(subscription="sub_1")])
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     assert shop.goal().state == "parked"
     assert shop.later() == 1
     goal = shop.goal()
@@ -86,7 +86,7 @@ def test_a_renewal_of_an_old_subscription_finds_the_session_and_says_so(shop):
 
 def test_a_refund_of_an_old_payment_finds_the_session(lone_shop):
     lone_shop.stripe.seed([session(payment_intent="pi_1")])
-    lone_shop.desk.route(refund())
+    lone_shop.rig.route(refund())
     lone_shop.later()
     assert lone_shop.goal().visitor == ALICE
 
@@ -94,7 +94,7 @@ def test_a_refund_of_an_old_payment_finds_the_session(lone_shop):
 def test_a_dispute_that_names_only_its_charge_goes_by_the_charge_to_the_payment(shop):
     charge = {"id": "ch_1", "object": "charge", "payment_intent": "pi_1", "livemode": True, "metadata": {}}
     shop.stripe.seed([charge, session(payment_intent="pi_1")])
-    shop.desk.route(dispute())
+    shop.rig.route(dispute())
     assert shop.later() == 2
     assert shop.goal().visitor == ALICE
     assert [row.split("?")[0] for row in shop.stripe.asked()] == ["/v1/charges/ch_1", "/v1/checkout/sessions"]
@@ -111,7 +111,7 @@ def test_a_refund_of_a_renewal_goes_by_invoice_and_subscription_to_the_session(s
     }
     paid = {"id": "inpay_1", "object": "invoice_payment", "livemode": True, "invoice": "in_1", "payment": payment}
     shop.stripe.seed([invoice, paid, session(subscription="sub_1", payment_intent=None)])
-    shop.desk.route(refund())
+    shop.rig.route(refund())
     assert shop.later() == 3
     assert shop.goal().visitor == ALICE
     assert shop.outcomes() == {
@@ -130,7 +130,7 @@ def test_subscription_metadata_counts_when_there_is_no_session(lone_shop):
         "metadata": {"datafast_visitor_id": BOB},
     }
     lone_shop.stripe.seed([subscription])
-    lone_shop.desk.route(renewal())
+    lone_shop.rig.route(renewal())
     lone_shop.later()
     assert lone_shop.goal().visitor == BOB
     assert "Stripe's subscription sub_1, looked up" in lone_shop.goal().provenance
@@ -138,14 +138,14 @@ def test_subscription_metadata_counts_when_there_is_no_session(lone_shop):
 
 def test_a_payment_link_is_found_by_its_client_reference_id(lone_shop):
     lone_shop.stripe.seed([session(visitor=None, client_reference_id=f"dfv_{ALICE}", payment_intent="pi_1")])
-    lone_shop.desk.route(refund())
+    lone_shop.rig.route(refund())
     lone_shop.later()
     assert lone_shop.goal().visitor == ALICE
 
 
 def test_a_customer_leads_to_the_sessions_of_another_purchase_as_the_last_resort(lone_shop):
     lone_shop.stripe.seed([session(1, payment_intent="pi_7"), session(2, visitor=BOB, customer="cus_2")])
-    lone_shop.desk.route(stripe_event("customer.updated", {"id": "cus_1", "object": "customer"}))
+    lone_shop.rig.route(stripe_event("customer.updated", {"id": "cus_1", "object": "customer"}))
     lone_shop.later()
     assert lone_shop.goal().visitor == ALICE
     assert json.loads(lone_shop.goal().provenance)["by"] == "customer"
@@ -153,41 +153,41 @@ def test_a_customer_leads_to_the_sessions_of_another_purchase_as_the_last_resort
 
 def test_one_answer_wakes_every_goal_of_the_purchase_and_later_ones_need_none(shop):
     shop.stripe.seed([session(subscription="sub_1")])
-    shop.desk.route(renewal(), stripe_event("customer.subscription.deleted", {"id": "sub_1", "object": "subscription"}))
+    shop.rig.route(renewal(), stripe_event("customer.subscription.deleted", {"id": "sub_1", "object": "subscription"}))
     assert shop.later() == 1
-    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
-    shop.desk.route(renewal(id="in_2"))
+    assert {goal.visitor for goal in shop.rig.goals()} == {ALICE}
+    shop.rig.route(renewal(id="in_2"))
     assert shop.later() == 0
-    assert {(goal.state, goal.visitor) for goal in shop.desk.goals()} == {("pending", ALICE)}
+    assert {(goal.state, goal.visitor) for goal in shop.rig.goals()} == {("pending", ALICE)}
 
 
 def test_an_event_within_the_grace_saves_the_question(shop):
     shop.stripe.seed([session(subscription="sub_1")])
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     shop.clock.advance(20_000)
     assert shop.lookup.step() == 0
-    shop.desk.route(stripe_event("checkout.session.completed", session(subscription="sub_1")))
+    shop.rig.route(stripe_event("checkout.session.completed", session(subscription="sub_1")))
     assert shop.later() == 0
     assert shop.stripe.asked() == []
-    assert shop.desk.visitors() == {"paid": ALICE, "purchase": ALICE}
+    assert shop.rig.visitors() == {"paid": ALICE, "purchase": ALICE}
 
 
 def test_the_question_comes_before_the_customers_own_visitor_counts(shop):
     """The customer bought again, as somebody else, since the bridge is there; the old subscription is Alice's."""
     shop.stripe.seed([session(subscription="sub_1")])
     bought = session(2, visitor=BOB, customer="cus_1", payment_intent="pi_2")
-    shop.desk.route(stripe_event("checkout.session.completed", bought))
-    shop.desk.route(renewal())
+    shop.rig.route(stripe_event("checkout.session.completed", bought))
+    shop.rig.route(renewal())
     shop.later(35_000)
-    shop.desk.later(2 * MINUTE)
-    assert shop.desk.visitors() == {"purchase": BOB, "paid": ALICE}
+    shop.rig.later(2 * MINUTE)
+    assert shop.rig.visitors() == {"purchase": BOB, "paid": ALICE}
 
 
 # ------------------------------------------------------------------------------------------- nothing there, caching
 
 
 def test_nothing_there_is_remembered_for_a_day(shop):
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     assert shop.later() == 3
     assert shop.goal().state == "parked"
     assert shop.outcomes() == {
@@ -195,17 +195,17 @@ def test_nothing_there_is_remembered_for_a_day(shop):
         ("sub_1", "object"): "nothing",
         ("cus_1", "sessions"): "nothing",
     }
-    shop.desk.route(renewal(id="in_2"))
+    shop.rig.route(renewal(id="in_2"))
     assert shop.later() == 0
     assert shop.later(23 * HOUR) == 0
     shop.stripe.seed([session(subscription="sub_1")])
     assert shop.later(2 * HOUR) == 1
-    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
+    assert {goal.visitor for goal in shop.rig.goals()} == {ALICE}
 
 
 def test_an_object_without_a_visitor_teaches_its_keys_and_no_more(lone_shop):
     lone_shop.stripe.seed([session(visitor=None, subscription="sub_1")])
-    lone_shop.desk.route(renewal())
+    lone_shop.rig.route(renewal())
     lone_shop.later()
     assert lone_shop.goal().visitor is None
     assert "stripe:live:cs_live_1" in {row.key for row in lone_shop.rows(schema.link_keys)}
@@ -213,7 +213,7 @@ def test_an_object_without_a_visitor_teaches_its_keys_and_no_more(lone_shop):
 
 
 def test_what_came_with_the_event_is_not_asked_for(lone_shop):
-    lone_shop.desk.route(stripe_event("checkout.session.completed", session(visitor=None, payment_intent="pi_1")))
+    lone_shop.rig.route(stripe_event("checkout.session.completed", session(visitor=None, payment_intent="pi_1")))
     lone_shop.later()
     asked = [row.split("?")[0] for row in lone_shop.stripe.asked()]
     assert asked == ["/v1/payment_intents/pi_1", "/v1/checkout/sessions"]
@@ -221,17 +221,17 @@ def test_what_came_with_the_event_is_not_asked_for(lone_shop):
 
 
 def test_a_goal_whose_wait_is_over_is_asked_about_no_more(shop):
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     shop.later()
     asked = len(shop.stripe.requests)
-    shop.desk.later(97 * HOUR)
+    shop.rig.later(97 * HOUR)
     assert shop.goal().state == "unattributed"
     assert shop.ask() == 0
     assert len(shop.stripe.requests) == asked
 
 
 def test_old_answers_are_forgotten(shop):
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     shop.later()
     shop.clock.advance(32 * DAY)
     forgotten = sum(iter(lambda: shop.store.run(lambda conn: lookups.forget_old(conn, 2, shop.clock.now_ms)), 0))
@@ -260,7 +260,7 @@ def test_many_old_answers_are_forgotten_by_as_many_statements_as_one(sqlite_stor
 def test_a_live_key_asks_nothing_about_test_events(new_lone_shop):
     testing = new_lone_shop(environ={"DATAFAST_TEST_API_KEY": "df_test"}, destinations=("default", "test"))
     testing.stripe.seed([session(subscription="sub_1", livemode=False)])
-    testing.desk.route(renewal() | {"livemode": False})
+    testing.rig.route(renewal() | {"livemode": False})
     assert testing.goal().state == "parked"
     assert testing.later() == 0
     assert testing.stripe.asked() == []
@@ -271,16 +271,16 @@ def test_a_test_key_teaches_test_alone(new_shop):
         "rk_test_0123456789", environ={"DATAFAST_TEST_API_KEY": "df_test"}, destinations=("default", "test")
     )
     shop.stripe.seed([session(subscription="sub_1", livemode=False)])
-    shop.desk.route(renewal() | {"livemode": False}, renewal())
+    shop.rig.route(renewal() | {"livemode": False}, renewal())
     assert shop.later() == 1
-    found = {(goal.test, goal.state, goal.visitor) for goal in shop.desk.goals()}
+    found = {(goal.test, goal.state, goal.visitor) for goal in shop.rig.goals()}
     assert found == {(True, "pending", ALICE), (False, "parked", None)}
     assert all(":test:" in row.key for row in shop.rows(schema.link_visitors))
 
 
 def test_a_connected_account_is_asked_in_its_name(lone_shop):
     lone_shop.stripe.seed([session(subscription="sub_1")], account="acct_1")
-    lone_shop.desk.route(renewal() | {"account": "acct_1"})
+    lone_shop.rig.route(renewal() | {"account": "acct_1"})
     lone_shop.later()
     assert lone_shop.goal().visitor == ALICE
     assert {row["account"] for row in lone_shop.stripe.requests} == {"acct_1"}
@@ -289,14 +289,14 @@ def test_a_connected_account_is_asked_in_its_name(lone_shop):
 
 def test_an_account_that_is_closed_to_the_key_stops_only_itself(lone_shop):
     lone_shop.stripe.seed([session(2, subscription="sub_2")])
-    lone_shop.desk.route(renewal() | {"account": "acct_9"})
+    lone_shop.rig.route(renewal() | {"account": "acct_9"})
     lone_shop.later()
     (pause,) = lone_shop.rows(schema.lookup_pauses)
     assert pause.what == "account:acct_9"
     assert "acct_9" in pause.reason
-    lone_shop.desk.route(renewal(2))
+    lone_shop.rig.route(renewal(2))
     lone_shop.later()
-    assert [goal.visitor for goal in lone_shop.desk.goals()] == [None, ALICE]
+    assert [goal.visitor for goal in lone_shop.rig.goals()] == [None, ALICE]
 
 
 def test_goals_of_other_providers_are_passed_by(new_lone_shop):
@@ -306,7 +306,7 @@ def test_goals_of_other_providers_are_passed_by(new_lone_shop):
         "meta": {"event_name": "order_created", "test_mode": False},
         "data": {"type": "orders", "id": "1", "attributes": {"customer_id": 7}},
     }
-    shop.desk.route(body, source="lemonsqueezy")
+    shop.rig.route(body, source="lemonsqueezy")
     assert shop.goal().state == "parked"
     assert shop.later() == 0
     assert shop.goal().look_up_at_ms > shop.clock.now_ms
@@ -318,7 +318,7 @@ def test_goals_of_other_providers_are_passed_by(new_lone_shop):
 def test_a_wrong_key_stops_all_questions_until_there_is_another(shop, new_shop):
     shop.stripe.permissions["rk_live_0123456789"] = None
     shop.stripe.seed([session(subscription="sub_1")])
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     assert shop.later() == 1
     (pause,) = shop.rows(schema.lookup_pauses)
     assert (pause.what, pause.failures) == ("all", 1)
@@ -327,23 +327,23 @@ def test_a_wrong_key_stops_all_questions_until_there_is_another(shop, new_shop):
     assert shop.later(4 * MINUTE) == 0
     assert shop.later(2 * MINUTE) == 1
     assert shop.rows(schema.lookup_pauses)[0].failures == 2
-    mended = new_shop("rk_live_another")
-    mended.clock.advance(DAY)
-    assert mended.ask() == 1
-    assert mended.goal().visitor == ALICE
+    fixed = new_shop("rk_live_another")
+    fixed.clock.advance(DAY)
+    assert fixed.ask() == 1
+    assert fixed.goal().visitor == ALICE
 
 
 def test_a_missing_permission_stops_its_questions_alone(shop):
     shop.stripe.permissions["rk_live_0123456789"] = ["subscription"]
     metadata = {"datafast_visitor_id": BOB}
     shop.stripe.seed([{"id": "sub_1", "object": "subscription", "livemode": True, "metadata": metadata}])
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     shop.later()
     assert shop.goal().visitor == BOB
     (pause,) = shop.rows(schema.lookup_pauses)
     assert pause.what == "permission:checkout_session"
     assert "may not read Checkout Sessions" in pause.reason
-    shop.desk.route(renewal(2))
+    shop.rig.route(renewal(2))
     shop.later()
     assert [row["path"] for row in shop.stripe.requests].count("/v1/checkout/sessions") == 1
 
@@ -351,7 +351,7 @@ def test_a_missing_permission_stops_its_questions_alone(shop):
 def test_a_permission_that_is_granted_later_is_noticed(lone_shop):
     lone_shop.stripe.permissions["rk_live_0123456789"] = ["subscription"]
     lone_shop.stripe.seed([session(subscription="sub_1")])
-    lone_shop.desk.route(renewal())
+    lone_shop.rig.route(renewal())
     lone_shop.later()
     assert lone_shop.goal().visitor is None
     del lone_shop.stripe.permissions["rk_live_0123456789"]
@@ -363,7 +363,7 @@ def test_a_permission_that_is_granted_later_is_noticed(lone_shop):
 def test_when_stripe_asks_for_a_pause_it_gets_it(lone_shop):
     lone_shop.stripe.seed([session(subscription="sub_1")])
     lone_shop.stripe.fail(429, retry_after_s=120)
-    lone_shop.desk.route(renewal())
+    lone_shop.rig.route(renewal())
     assert lone_shop.later() == 1
     assert lone_shop.later(MINUTE) == 0
     assert lone_shop.later(2 * MINUTE) == 1
@@ -375,7 +375,7 @@ def test_when_stripe_asks_for_a_pause_it_gets_it(lone_shop):
 def test_when_stripe_is_down_it_is_asked_ever_less(lone_shop, status):
     lone_shop.stripe.seed([session(subscription="sub_1")])
     lone_shop.stripe.fail(status, times=4)
-    lone_shop.desk.route(renewal())
+    lone_shop.rig.route(renewal())
     lone_shop.clock.advance(40_000)
     waits = []
     while lone_shop.goal().visitor is None and len(waits) < 6:
@@ -395,7 +395,7 @@ def _due(shop):
 
 def test_nobody_who_listens_is_a_pause_too_and_takes_no_longer_than_the_deadline(lone_shop):
     silent = lone_shop.new_lookup("http://127.0.0.1:9")
-    lone_shop.desk.route(renewal())
+    lone_shop.rig.route(renewal())
     lone_shop.clock.advance(40_000)
     assert silent.step() == 1
     (pause,) = lone_shop.rows(schema.lookup_pauses)
@@ -407,7 +407,7 @@ def test_nobody_who_listens_is_a_pause_too_and_takes_no_longer_than_the_deadline
 def test_an_answer_that_does_not_come_is_given_up_at_the_deadline(lone_shop, sandbox):
     hasty = lone_shop.new_lookup(sandbox.url, deadline_ms=300)
     lone_shop.stripe.fail(200, hang_ms=1_500)
-    lone_shop.desk.route(renewal())
+    lone_shop.rig.route(renewal())
     lone_shop.clock.advance(40_000)
     assert hasty.step() == 1
     assert lone_shop.rows(schema.lookup_pauses)[0].what == "all"
@@ -419,7 +419,7 @@ def test_a_question_that_stripe_refuses_is_set_aside_and_the_others_go_on(lone_s
     lone_shop.stripe.seed(
         [{"id": "sub_1", "object": "subscription", "livemode": True, "metadata": {"datafast_visitor_id": BOB}}]
     )
-    lone_shop.desk.route(renewal())
+    lone_shop.rig.route(renewal())
     lone_shop.later()
     assert lone_shop.goal().visitor == BOB
     assert lone_shop.outcomes() == {("sub_1", "sessions"): "failed", ("sub_1", "object"): "visitor"}
@@ -431,7 +431,7 @@ def test_a_question_that_stripe_refuses_is_set_aside_and_the_others_go_on(lone_s
 
 def test_the_pace_is_two_questions_a_second_for_all_together(shop, sandbox):
     other = shop.new_lookup(sandbox.url)
-    shop.desk.route(*(renewal(number) for number in range(12)))
+    shop.rig.route(*(renewal(number) for number in range(12)))
     shop.clock.advance(MINUTE)
     begins, asked = shop.clock.now_ms, 0
     while shop.clock.now_ms - begins < 8_000:
@@ -443,7 +443,7 @@ def test_the_pace_is_two_questions_a_second_for_all_together(shop, sandbox):
 
 def test_one_question_is_asked_by_one_worker(shop, sandbox):
     """The second finds the question taken while the first still waits for its answer."""
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     shop.clock.advance(MINUTE)
     second = shop.new_lookup(sandbox.url)
     seen = []
@@ -486,7 +486,7 @@ def test_workers_that_race_ask_each_question_once_and_find_everybody(shop, sandb
     for number in range(1, 7):
         shop.stripe.seed([session(number, subscription=f"sub_{number}")])
         gone = {"id": f"sub_{number}", "object": "subscription"}
-        shop.desk.route(renewal(number), stripe_event("customer.subscription.deleted", gone))
+        shop.rig.route(renewal(number), stripe_event("customer.subscription.deleted", gone))
     shop.clock.advance(MINUTE)
     stopping = threading.Event()
     locked, errors = [], []
@@ -499,14 +499,14 @@ def test_workers_that_race_ask_each_question_once_and_find_everybody(shop, sandb
         worker.start()
     for _ in range(500):  # 50 s of its clock: no lease ends meanwhile, however slow this machine is
         shop.clock.advance(1_000 if locked else 100)  # an answer that met a lock is asked for again after its lease
-        if all(goal.visitor == ALICE for goal in shop.desk.goals()):
+        if all(goal.visitor == ALICE for goal in shop.rig.goals()):
             break
         time.sleep(0.02)
     stopping.set()
     for worker in workers:
         worker.join(30)
     assert errors == []
-    assert {goal.visitor for goal in shop.desk.goals()} == {ALICE}
+    assert {goal.visitor for goal in shop.rig.goals()} == {ALICE}
     sessions = [asked for asked in shop.stripe.asked() if "checkout/sessions?subscription" in asked]
     assert sorted(set(sessions)) == [f"/v1/checkout/sessions?subscription=sub_{n}&limit=5" for n in range(1, 7)]
     assert len(sessions) == 6 or locked
@@ -542,7 +542,7 @@ def test_a_worker_that_vanished_leaves_its_question_to_the_next(shop, sandbox):
             pass
 
     shop.stripe.seed([session(subscription="sub_1")])
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     shop.clock.advance(MINUTE)
     with pytest.raises(Vanishes):
         shop.new_lookup(sandbox.url, new_api=lambda *_: Gone()).step()
@@ -560,7 +560,7 @@ def test_what_was_asked_is_told_with_the_goal(lone_shop):
 
     lone_shop.stripe.permissions["rk_live_0123456789"] = ["checkout_session"]
     lone_shop.stripe.seed([session(visitor=None, subscription="sub_1")])
-    lone_shop.desk.route(renewal())
+    lone_shop.rig.route(renewal())
     lone_shop.later()
     with lone_shop.store.read() as conn:
         told = [lookup_sentence(one) for one in queries.show_goal(conn, lone_shop.goal().id).lookups]
@@ -577,7 +577,7 @@ def test_forgetting_a_person_takes_what_was_asked_along(shop):
     from bridge.store.operator import forgetting
 
     shop.stripe.seed([session(subscription="sub_1")])
-    shop.desk.route(renewal(), renewal(2))
+    shop.rig.route(renewal(), renewal(2))
     shop.later()
     assert shop.goals_of_visitor(ALICE) == 1
     with shop.store.write() as conn:
@@ -592,7 +592,7 @@ def test_forgetting_a_person_takes_what_was_asked_along(shop):
 def test_a_person_who_is_forgotten_meanwhile_is_asked_about_no_more(shop):
     from bridge.store.operator import forgetting
 
-    shop.desk.route(renewal())
+    shop.rig.route(renewal())
     with shop.store.write() as conn:
         forgetting.remove(conn, forgetting.find_person(conn, visitor=None, people=["cus_1"]))
     assert shop.later() == 0
@@ -613,7 +613,7 @@ PLANS = {
 
 @pytest.mark.parametrize("name", PLANS)
 def test_it_goes_by_an_index_however_many_rows_there_are(shop, name):
-    shop.desk.route(renewal(), refund(2))
+    shop.rig.route(renewal(), refund(2))
     shop.later()
     with shop.store.write() as conn:
         conn.exec_driver_sql("UPDATE goals SET look_up_at_ms = 0")

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
-from identity_kit import ALICE, BOB, MINUTE, SECRETS, STRIPE, Desk, stripe_event
+from identity_kit import ALICE, BOB, MINUTE, SECRETS, STRIPE, Rig, stripe_event
 from sqlalchemy import select
 
 from bridge import identity
@@ -25,7 +25,7 @@ class Shop:
     """Sells, and asks how it stands a quarter of an hour later."""
 
     def __init__(self, store, clock, files=None, **environ):
-        self.desk = Desk(store, clock, files, **environ)
+        self.rig = Rig(store, clock, files, **environ)
         self.store, self.clock = store, clock
         self.number = 0
 
@@ -33,8 +33,8 @@ class Shop:
         for _ in range(times):
             self.number += 1
             body = {"object": "x", "id": f"x_{self.number}"} | thing
-            self.desk.put(stripe_event(kind, body, at_s=self.clock.now_ms // 1000, live=live))
-        self.desk.route_all()
+            self.rig.put(stripe_event(kind, body, at_s=self.clock.now_ms // 1000, live=live))
+        self.rig.route_all()
 
     def sell(self, times=1, **thing):
         self.happen("checkout.session.completed", times, **thing)
@@ -52,7 +52,7 @@ class Shop:
         self.clock.advance(15 * MINUTE)
         with self.store.read() as conn:
             look = status.snapshot(conn, ["default"])
-        told = alarms(look, None, self.desk.rules.sources, {"default": Destination("default", "df_1")}, share)
+        told = alarms(look, None, self.rig.rules.sources, {"default": Destination("default", "df_1")}, share)
         return next(((one.sentence, one.detail) for one in told if one.name == "attribution"), None)
 
 
@@ -143,9 +143,9 @@ def test_they_are_a_quarter_of_an_hour_old(shop):
 @pytest.mark.parametrize("destinations", [("default",), ("default", "test")])
 def test_those_of_a_test_never_count(store, clock, destinations):
     shop = Shop(store, clock)
-    shop.desk = Desk(store, clock, destinations=destinations)
+    shop.rig = Rig(store, clock, destinations=destinations)
     shop.sell(10, live=False)
-    assert len(shop.desk.goals()) == 10
+    assert len(shop.rig.goals()) == 10
     assert shop.found() is None
 
 
@@ -157,9 +157,9 @@ def test_through_what_they_found_it_is_told(shop):
     shop.happen("customer.updated", 1, customer="cus_1", **visitor(BOB))
     shop.sell(1, id="cs_77", object="checkout.session")
     with shop.store.write() as conn:
-        key = identity.key(shop.desk.rules.sources["stripe"], "session", "cs_77")
-        parking.bind(conn, key, BOB, shop.desk.settings)
-    shop.desk.later(3 * MINUTE)
+        key = identity.key(shop.rig.rules.sources["stripe"], "session", "cs_77")
+        parking.bind(conn, key, BOB, shop.rig.settings)
+    shop.rig.later(3 * MINUTE)
     shop.sell(1)
     found = shop.found()
     assert dict(found.through) == {"event": 3, "thread": 1, "customer": 1, "by-hand": 1}
@@ -232,7 +232,7 @@ def test_a_file_says_its_own_events_and_what_they_are_called(store, clock):
 
 def test_of_a_source_without_a_file_nothing_is_told(shop):
     shop.sell(8)
-    shop.desk.rules = replace(shop.desk.rules, sources={})
+    shop.rig.rules = replace(shop.rig.rules, sources={})
     assert shop.alarm() is None
 
 

@@ -392,8 +392,8 @@ def test_a_document_holds_body_and_the_roots_beside_it():
 def test_the_envelope_is_read_again_by_todays_mapping_file():
     event = stored(read(STRIPE, {"kind": "b", "number": 7}), STRIPE)
     assert event.envelope == Envelope("")
-    mended = replace(STRIPE, envelope=envelope_spec({"type": "kind", "id": "number"}))
-    (document,) = sources.documents(mended, event)
+    fixed = replace(STRIPE, envelope=envelope_spec({"type": "kind", "id": "number"}))
+    (document,) = sources.documents(fixed, event)
     assert (document.envelope["type"], document.envelope["id"]) == ("b", "7")
 
 
