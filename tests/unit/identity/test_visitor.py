@@ -44,7 +44,7 @@ def test_capital_letters_are_the_same_visitor():
         (f"dfv_s{ID}", "session id"),
         ("1b9d6bcd-bbfd-1b2d-9b5d-ab8dfbbd4bed", "not of version 4"),
         ("user_42", "does not have the form of a visitor id"),
-        ("{{visitor}}", "is not the form"),
+        ("{{visitor}}", "does not have the form"),
         ("dfv_", "is empty"),
         (42, "is a number"),
         (4.5, "is a number"),
