@@ -40,7 +40,7 @@ _HEADERS: Final = {
 
 
 class Client:
-    """Thread-safe. deadline_ms: of one whole request, from the look-up of the host name to the last byte.
+    """Thread-safe. deadline_ms: of one whole request, from resolving the host name to the last byte.
 
     max_idle_ms: a connection that has been idle for longer is not used again. ca_file: the certificate authorities to
     trust, if not the usual ones.
