@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from sqlalchemy import column, func, insert, inspect, select, table, union, update
+from sqlalchemy.schema import CreateTable
 
 from bridge.errors import SchemaError, StoreConflict, StoreLocked
 from bridge.store import schema
@@ -197,7 +198,7 @@ def _lock_tables(conn: Connection) -> None:
 def _create(conn: Connection) -> None:
     """Create all tables at once, marked as if every migration had run. A test proves that both give the same tables."""
     schema.metadata.create_all(conn, checkfirst=False)  # a database with other programs' tables is not empty
-    bridge_version.create(conn, checkfirst=True)
+    conn.execute(CreateTable(bridge_version, if_not_exists=True))
     conn.execute(insert(bridge_version).values(version_num=REVISIONS[-1]))
 
 
@@ -208,7 +209,7 @@ def _upgrade_from(conn: Connection, former: str | None) -> None:
     run on them. This program never writes there again.
     """
     if former is not None:
-        bridge_version.create(conn, checkfirst=True)
+        conn.execute(CreateTable(bridge_version, if_not_exists=True))
         conn.execute(insert(bridge_version).values(version_num=former))
     _run_alembic(conn)
     if former is not None:
