@@ -18,7 +18,7 @@ from bridge.store.database.driver import render
 
 PACKAGE = Path(bridge.__file__).parent
 DECISION = (ROOT / "docs/adr/0020-sql-in-one-voice.md").read_text("utf-8")
-QUERY = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH \w+ AS)\b")
+QUERY = re.compile(r"\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH \w+(?: \([^)]*\))? AS)\b")
 COMMAND = re.compile(
     r"\s*(ALTER|ANALYZE|BEGIN|COMMIT|CREATE|DISCARD|DROP|EXPLAIN|GRANT|LOCK TABLE|PRAGMA|PREPARE|REINDEX|ROLLBACK"
     r"|SAVEPOINT|SET|SHOW|TRUNCATE|VACUUM)\b"
@@ -46,12 +46,12 @@ def statements(name):
     """The statements of a module by their names, built as the module builds them."""
     module = import_module(f"bridge.{name.removesuffix('.py').replace('/', '.')}")
     texts = {constant: value for constant, value in vars(module).items() if isinstance(value, str)}
-    return {constant: text for constant, text in texts.items() if QUERY.match(text)}
+    return {constant: text for constant, text in texts.items() if QUERY.match(text) or "{rows}" in text}
 
 
 def whole(statement, dialect):
     """A statement as the driver sends it, with two of whatever it takes any number of."""
-    columns = re.match(r"INSERT INTO \w+ \(([^)]*)\)", statement)
+    columns = re.match(r"(?:INSERT INTO|WITH) \w+ \(([^)]*)\)", statement)
     row = f"({', '.join('?' * len(columns[1].split(',')))})" if columns else ""
     return render(statement.replace("{rows}", f"{row}, {row}").replace("{names}", "?, ?"), dialect)
 
