@@ -51,12 +51,12 @@ def event(event_id: str, kind: str, thing: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Pulse:
-    """Beats in this process, and measures for how long the machine had no time for it: nor had it for the bridge."""
+    """Beats in this process, and notes when the machine had no time for it: nor had it for the bridge."""
 
     BEAT_S, LATE_S = 0.05, 0.1
 
     def __init__(self) -> None:
-        self.missed_ms = 0.0
+        self._missed: list[tuple[float, float]] = []  # (when, s)
         self._over = threading.Event()
         threading.Thread(target=self._beat, name="pulse", daemon=True).start()
 
@@ -64,8 +64,14 @@ class Pulse:
         due = time.monotonic() + self.BEAT_S
         while not self._over.wait(self.BEAT_S):
             late_s = time.monotonic() - due
-            self.missed_ms += 1000 * late_s if late_s > self.LATE_S else 0.0
+            if late_s > self.LATE_S:
+                self._missed.append((time.monotonic(), late_s))
             due = time.monotonic() + self.BEAT_S
+
+    def missed_ms(self, within_s: float = 3.0) -> float:
+        """How much time was missing in the worst stretch of so many seconds."""
+        worst_s = (sum(s for at, s in self._missed if until - within_s <= at <= until) for until, _ in self._missed)
+        return 1000 * max(worst_s, default=0.0)
 
     def end(self) -> None:
         self._over.set()

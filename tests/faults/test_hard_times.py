@@ -78,7 +78,7 @@ def over(stage, webs, *marks):
         assert "Traceback" not in text
         lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
         slowest_ms = max(line["ms"] for line in lines if line.get("event") == "webhook")
-        assert slowest_ms < PROMISE_MS + stage.pulse.missed_ms
+        assert slowest_ms < PROMISE_MS + stage.pulse.missed_ms()
         assert not [line for line in lines if line.get("event") in ("fault", "route.fault", "route.row_by_row")]
     wait(lambda: set(stage.recorded()) >= {f"stripe evt_{mark}" for mark in marks}, 90, f"{marks} arrive")
     assert stage.sql("SELECT count(*) FROM events WHERE state = 'quarantined'")[0][0] == 0

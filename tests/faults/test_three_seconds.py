@@ -118,7 +118,7 @@ def refused(stage, web, mark, count=AT_ONCE, size=0):
         slowest_s = max(pool.map(post, range(count)))
     assert slowest_s < PROMISE_MS / 1000 + SLACK_S
     wait(lambda: len(refusals_ms(web)) >= count, 10, "each refusal is logged")  # the line comes after the answer
-    assert max(refusals_ms(web)) < PROMISE_MS + stage.pulse.missed_ms
+    assert max(refusals_ms(web)) < PROMISE_MS + stage.pulse.missed_ms()
 
 
 def refusals_ms(web):
