@@ -75,9 +75,9 @@ def check(file: Path | None, mappings: Path | None, strict: bool) -> int:
         report.problems += report.suspicions
     else:
         report.warnings += report.suspicions
-    fields = asdict(report)
-    others = {name: fields[name] for name in ("warnings", "suspicions", "alerts", "files")}
-    screen.write_json({"ok": report.ok, "faults": report.problems, **others})
+    lists = {name: getattr(report, name) for name in ("warnings", "suspicions", "alerts")}
+    files = [asdict(file) for file in report.files]
+    screen.write_json({"ok": report.ok, "faults": report.problems, **lists, "files": files})
     _print(screen, report)
     return 0 if report.ok else 1
 

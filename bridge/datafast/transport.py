@@ -1,7 +1,7 @@
 """One HTTP request with one deadline for all of it, and the certain knowledge whether it was sent.
 
 The standard library's client bounds each wait, but not their sum: an answer that arrives byte by byte can last for
-ever. Here every name look-up, connect, handshake, send and receive gets only the time that is left, and an answer is
+ever. Here every name lookup, connect, handshake, send and receive gets only the time that is left, and an answer is
 read up to a limit. No redirect is followed, and no cookies, proxies or `.netrc` are used, because they could deliver to
 the wrong place. `Exchange` is what is known about a request under way. Nothing here knows DataFast.
 """

@@ -255,7 +255,9 @@ def _judge_borrowed(candidate: Candidate) -> JudgedCandidate:
         return JudgedCandidate(path, _shown(value), value.strip().lower(), sure=False, borrowed=True)
     if isinstance(value, str) and _is_session_id(value.strip()):
         return JudgedCandidate(path, _shown(value), why=_SESSION)
-    why = "is a value of your own app; a visitor id in this place must begin with dfv_"
+    why = (
+        "is a value of your own app; a visitor id in this place begins with dfv_, or is a bare UUID that DataFast knows"
+    )
     return JudgedCandidate(path, _shown(value), why=why, app_value=True)
 
 

@@ -39,7 +39,7 @@ _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 def way(found: Mapping[str, Any]) -> str:
     """How a visitor was found: one of WAYS. found: a `FoundVisitor` as JSON.
 
-    The origin of the name takes precedence over the key that led there: a person or your site, then a look-up.
+    The origin of the name takes precedence over the key that led there: a person or your site, then a lookup.
     """
     if found.get("by", "own") == "own":
         return "event"

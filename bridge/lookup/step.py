@@ -1,4 +1,4 @@
-"""One step of the look-up: choose a question, ask it, write the result. Workers share rate limit, pauses and answers.
+"""One step of the lookup: choose a question, ask it, write the result. Workers share rate limit, pauses and answers.
 
 `Lookup.step` asks at most one question and returns how many it asked. It holds no transaction while it asks, its
 failures are rows (`bridge.store.links.lookups`) and never exceptions, and nothing waits for it: if a goal's visitor is

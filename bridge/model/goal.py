@@ -38,7 +38,7 @@ TO_SEND: Final = (GoalState.PENDING, *UNDER_WAY)
 # A person may have these sent after all; `goals retry --help` names them in this order.
 RETRIABLE: Final = tuple(map(GoalState, ("rejected", "expired", "held", "unattributed", "cancelled")))
 
-# Kinds that DataFast records only once, however often they are sent: if in doubt, they are sent again, never looked up.
+# Kinds that DataFast records only once, however often they are sent: if in doubt, they are sent again, never read back.
 IDEMPOTENT: Final = ("payment",)
 VISITOR_OPTIONAL: Final = ("payment",)  # kinds that DataFast takes without a visitor, too
 

@@ -1,6 +1,6 @@
 """Report the goals of some days: by source, rule and day; money with and without a visitor; waiting and failed goals.
 
-Days are UTC. Goals of test events and rehearsals (`dry`) are counted separately. Money is taken from the metadata
+Days are UTC. Goals of test events and of dry rules are counted separately. Money is taken from the metadata
 `amount` and `currency` and added up per rule, because several rules may count the same money. Money returned to a
 customer, including by a dispute, is negative.
 """
@@ -126,8 +126,8 @@ class Report:
     - days: all of its days, the oldest first
     - sales: the money of all purchases at which a visitor can be handed over, per currency, each event once
     - waiting: all goals waiting now, whenever they were made
-    - test, dry: the numbers of goals of test events, and of rehearsals of live ones
-    - dry_named: how many rehearsals have a visitor
+    - test, dry: the numbers of goals of test events, and of dry rules for live ones
+    - dry_named: how many goals of dry rules have a visitor
     """
 
     since_ms: int
@@ -287,7 +287,7 @@ class _Totals:
 
 
 def totals(goals: Iterable[GoalFacts]) -> dict[str, Decimal]:
-    """The money of some goals per currency, each event once, whichever rule made it; without tests and rehearsals."""
+    """The money of some goals per currency, each event once, whichever rule made it; without tests and dry rules."""
     found: dict[str, Decimal] = {}
     seen: set[tuple[int, str, Decimal]] = set()
     for goal in goals:

@@ -88,7 +88,7 @@ def make(
 
 @dataclass(frozen=True, slots=True)
 class PreviewedGoal:
-    """The expected result for a draft. outcome: new | merged (the existing goal would take something) | known.
+    """The expected result for a draft. outcome: new | merged (the existing goal would gain something) | known.
 
     goal_id: of the existing goal; None for a new one, or one that an earlier draft would make. state: its initial or
     current state; `expired` if it is too old to be sent.

@@ -1,6 +1,6 @@
 """Counts of what arrived and what became of it: event types, rules, goals of a time span, waiting goals, hours, days.
 
-Each function says what it reads. As in a report, hours and days exclude goals of test events, rehearsals, and goals
+Each function says what it reads. As in a report, hours and days exclude goals of test events, of dry rules, and goals
 that a person sent again. They are UTC. Nothing here writes.
 """
 

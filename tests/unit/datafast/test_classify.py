@@ -1,4 +1,4 @@
-"""The table of DataFast's answers, row by row (Design 6)."""
+"""The table of DataFast's answers, row by row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read-back, sentence by sentence of Design 6, and its laws."""
+"""Read-back, sentence by sentence of ADR 5, and its laws."""
 
 from __future__ import annotations
 
