@@ -16,7 +16,7 @@ from pathlib import Path
 from bench import deliveries, events, load, servers
 from chaos.family import check_out
 
-ROUNDS = 5
+ROUNDS = 15
 ACKS = "acknowledged and durable"
 CPU = "CPU per event, receive + route"
 UNITS = {ACKS: "/s", CPU: "ms", deliveries.CPU: "ms", deliveries.RATE: "/s"}
